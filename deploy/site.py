@@ -1,0 +1,34 @@
+"""The whole site: `pyinfra inventories/ENV/inventory.py deploy/site.py`.
+
+Each host gets the roles that its groups switch on, in the order in which they need each other.
+"""
+
+from roles.accounts import accounts
+from roles.base import base
+from roles.certificates import certificates
+from roles.common.site import current_host, roles_of
+from roles.database import database
+from roles.directory import directory
+from roles.filtering import filtering
+from roles.mailstore import mailstore
+from roles.mta import mta
+from roles.webmail import webmail
+
+roles = roles_of(current_host())
+
+base()
+certificates()
+if "directory" in roles:
+    directory()
+if "accounts" in roles:
+    accounts()
+if "database" in roles:
+    database()
+if "filtering" in roles:
+    filtering()
+if "mta" in roles:
+    mta()
+if "mailstore" in roles:
+    mailstore()
+if "webmail" in roles:
+    webmail()

@@ -1,0 +1,26 @@
+"""System users and their groups."""
+
+from collections.abc import Generator
+
+from pyinfra.api.command import StringCommand
+from pyinfra.api.operation import operation
+from pyinfra.context import host
+
+from roles.common.facts import GroupMembers
+
+
+@operation()
+def group(group: str) -> Generator[StringCommand, None, None]:
+    """A system group."""
+    if group not in host.get_fact(GroupMembers):
+        yield StringCommand(f"groupadd --system {group}")
+
+
+@operation()
+def in_group(user: str, group: str) -> Generator[StringCommand, None, None]:
+    """A user that is a member of a group, besides its own.
+
+    Restart the user's daemon afterwards: a process keeps the groups it began with.
+    """
+    if user not in host.get_fact(GroupMembers).get(group, []):
+        yield StringCommand(f"usermod --append --groups {group} {user}")

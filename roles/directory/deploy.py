@@ -1,0 +1,115 @@
+"""The role `directory`, step by step."""
+
+from pyinfra.api.deploy import deploy
+
+from roles.common import files
+from roles.common.files import Check, ConfigFile, configure, template
+from roles.common.packages import packages
+from roles.common.services import service
+from roles.common.site import ROOT, current_host, current_site
+from roles.common.users import in_group
+from roles.directory.facts import AUDIT, DATA, REPLICATOR
+from roles.directory.operations import (
+    directory_entries,
+    first_entries,
+    in_step,
+    slapd_config,
+)
+from roles.directory.settings import DirectorySettings
+from roles.directory.tree import service_dn, tree
+
+_SCHEMA = ROOT / "roles" / "directory" / "files" / "schema.ldif"
+_CHECK = (
+    "d=$(mktemp -d) && slapadd -n0 -F $d -l {/etc/ldap/slapd.ldif} && slaptest -u -Q -F $d;"
+    " result=$?; rm -rf $d; exit $result"
+)
+
+
+@deploy("Directory")
+def directory() -> None:
+    """Deploy the role."""
+    site, host = current_site(), current_host()
+    settings = site.of(DirectorySettings, host.name)
+
+    # Without a configuration of the package's own: it would open port 389.
+    packages(
+        names=["slapd", "ldap-utils"],
+        debconf=["slapd slapd/no_configuration boolean true"],
+        name="Packages",
+    )
+    in_group(user="openldap", group="site-tls", name="slapd may read the host's key")
+    files.directory(
+        path=DATA, mode="700", user="openldap", group="openldap", name="Folder of the database"
+    )
+    files.directory(
+        path=AUDIT, mode="700", user="openldap", group="openldap", name="Folder of the audit log"
+    )
+
+    schema = _SCHEMA.read_text(encoding="utf-8")
+    # Its folder is everybody's; the file holds the replicator's password.
+    seed = template(
+        "directory", "/etc/ldap/slapd.ldif", mode="600", settings=settings, schema=schema
+    )
+    configure([seed], check=Check(_CHECK), name="slapd's configuration, as text")
+    slapd_config(
+        wanted=seed.content.decode(),
+        source=seed.path,
+        suffix=site.base_dn,
+        name="slapd's configuration, as it runs",
+        # Where it is built anew slapd stops for a while: one host after the other.
+        _serial=True,
+    )
+    # Every directory host accepts changes; one of them makes ours, the others follow.
+    first = host == site.group("directory")[0]
+    peers = [other.fqdn for other in site.group("directory") if other != host]
+    replicator = service_dn(site, "replicator")
+    secret = site.secrets.directory_replicator_password.get_secret_value().encode()
+    replica_file = ConfigFile(REPLICATOR, secret, mode="600")
+    configure(
+        [replica_file] if peers else [],
+        absent=[] if peers else [REPLICATOR],
+        name="The password of replication",
+    )
+    entries = tree(site, settings) if first else []
+    if first:
+        first_entries(
+            wanted=entries,
+            base=site.base_dn,
+            peers=peers,
+            name="Containers, services and password policies, before slapd first runs",
+        )
+    start = [
+        template("directory", "/etc/default/slapd"),
+        template("directory", "/etc/systemd/system/slapd.service.d/site.conf", settings=settings),
+        template("directory", "/etc/ldap/ldap.conf"),
+    ]
+    started = configure(start, name="slapd's start")
+    configure(
+        [template("directory", "/etc/site-tls/reload.d/directory", mode="755")],
+        name="slapd takes a renewed certificate",
+    )
+    service(
+        "slapd.service",
+        # Not slapd.d: what changes there, slapd changed itself.
+        config=[
+            *(file.path for file in start),
+            "/etc/site-tls/ca.pem",
+            "/etc/site-tls/cert.pem",
+            "/etc/site-tls/key.pem",
+        ],
+        after=[started],
+        serial=True,
+        name="slapd",
+    )
+    if first:
+        in_step(
+            base=site.base_dn,
+            peers=peers,
+            replicator=replicator,
+            name="What other directory hosts know",
+        )
+        directory_entries(
+            wanted=entries,
+            base=site.base_dn,
+            name="Containers, services and password policies",
+        )

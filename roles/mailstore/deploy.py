@@ -1,0 +1,150 @@
+"""The role `mailstore`, step by step."""
+
+from typing import Any
+
+from pyinfra.api.deploy import deploy
+from pyinfra.api.operation import OperationMeta
+
+from roles.common.files import Check, ConfigFile, configure, directory, static, template
+from roles.common.packages import packages
+from roles.common.services import service
+from roles.common.site import current_host, current_site
+from roles.common.tunnels import tunnel
+from roles.common.users import group, in_group
+from roles.mailstore.facts import UNITS
+from roles.mailstore.operations import sieve_compiled, unit_mailboxes, vmail_user
+from roles.mailstore.values import VMAIL_ID, values
+
+_CONF = "/etc/dovecot/dovecot.conf"
+_LIB = "/usr/local/lib/site-mailstore"
+_UNITS = "/etc/systemd/system"
+_STATE = "/var/lib/site-mailstore"
+_PRIVATE = "/etc/dovecot/private"
+_PROXY = ["dovecot-core", "dovecot-imapd", "dovecot-pop3d", "dovecot-managesieved", "dovecot-ldap"]
+_BACKEND = ["dovecot-lmtpd", "dovecot-sieve", "dovecot-flatcurve", "ldap-utils", "stunnel4"]
+_SUBMISSION = ["postfix"]
+"""Its user and its queue, in which Dovecot answers who may submit; the role `mta` configures it."""
+
+
+@deploy("Mailstore")
+def mailstore() -> None:
+    """Deploy the role."""
+    site, host = current_site(), current_host()
+    names = values(site, host)
+    backend, front = host.serves("store"), host.serves("front")
+    packages(
+        name="Packages",
+        names=[*_PROXY, *(_BACKEND if backend else []), *(_SUBMISSION if front else [])],
+        debconf=["postfix postfix/main_mailer_type select No configuration"] if front else [],
+    )
+    if front:
+        # As Postfix would make it at its first start, which is after Dovecot's.
+        directory(
+            name="Where Postfix asks who may submit",
+            path="/var/spool/postfix/private",
+            mode="700",
+            user="postfix",
+        )
+    directory(name="Folder of passwords", path=_PRIVATE, mode="700")
+    secrets = configure(
+        [_password("ldap-password", site.secrets.directory_dovecot_password.get_secret_value())],
+        absent=[f"{_PRIVATE}/doveadm-password"],
+        name="Passwords",
+    )
+    sieve = _store_files(names) if backend else []
+    configure(
+        [static("mailstore", "reload", "/etc/site-tls/reload.d/mailstore", mode="755")],
+        name="Reload on renewal",
+    )
+    drop_in = template("mailstore", f"{_UNITS}/dovecot.service.d/site.conf", **names)
+    configuration = configure(
+        [template("mailstore", _CONF, **names), drop_in],
+        check=Check(
+            f'said=$(doveconf -n -c {{{_CONF}}} 2>&1 >/dev/null); test -z "$said"'
+            ' || { echo "$said"; false; }'
+        ),
+        name="Configuration",
+    )
+    if backend:
+        # With the extensions that the configuration allows.
+        sieve_compiled(name="Sieve scripts, compiled", after=sieve)
+    service(
+        "dovecot.service",
+        config=[_CONF, _PRIVATE, drop_in.path],
+        after=[secrets, configuration],
+        reload=True,
+        name="Dovecot",
+    )
+    if backend:
+        _store_services(names)
+
+
+def _password(name: str, text: str) -> ConfigFile:
+    # Without an end of line: ldapsearch would take it for a part of the password.
+    return ConfigFile(f"{_PRIVATE}/{name}", text.encode(), mode="600")
+
+
+def _store_files(names: dict[str, Any]) -> list[OperationMeta]:
+    """What Dovecot on a store reads and runs; the operations that write Sieve scripts."""
+    vmail_user(name="Owner of all mail", uid=VMAIL_ID)
+    group(name="Who hands letters to the learner", group="site-learn")
+    in_group(name="The owner of mail does", user="vmail", group="site-learn")
+    directory(name="Mail", path="/var/vmail", mode="700", user="vmail", group="vmail")
+    directory(
+        name="State of the unit mailboxes", path=_STATE, mode="700", user="vmail", group="vmail"
+    )
+    directory(name="Spool of the learner", path="/var/spool/site-learn", mode="755")
+    for kind in ("spam", "ham"):
+        directory(
+            name=f"Spool of {kind}",
+            path=f"/var/spool/site-learn/{kind}",
+            mode="2770",
+            user="vmail",
+            group="site-learn",
+        )
+    configure(
+        [
+            static("mailstore", "learn", f"{_LIB}/sieve/learn", mode="755"),
+            template("mailstore", f"{_LIB}/quota-warning", mode="755", **names),
+            template("mailstore", UNITS, mode="755", **names),
+        ],
+        check=Check(
+            f"sh -n {{{_LIB}/sieve/learn}} && sh -n {{{_LIB}/quota-warning}}"
+            f" && perl -wc {{{UNITS}}}"
+        ),
+        name="Programs that Dovecot runs",
+    )
+    sieve = configure(
+        [
+            static("mailstore", "learn.sieve", "/etc/dovecot/sieve/learn.sieve"),
+            static("mailstore", "spam.sieve", "/etc/dovecot/sieve/spam.sieve"),
+        ],
+        name="Sieve scripts",
+    )
+    return [sieve]
+
+
+def _store_services(names: dict[str, Any]) -> None:
+    """What runs beside Dovecot on a store."""
+    script = template("mailstore", UNITS, **names)
+    unit_mailboxes(name="Unit mailboxes", script=script.content)
+    for job, what in (
+        ("units", "New unit mailboxes, soon"),
+        ("retention", "Retention, every night"),
+    ):
+        timer = [
+            template("mailstore", f"{_UNITS}/site-{job}.{kind}", **names)
+            for kind in ("service", "timer")
+        ]
+        units = configure(timer, name=f"Units of site-{job}")
+        service(
+            f"site-{job}.timer",
+            config=[file.path for file in timer],
+            after=[units],
+            name=what,
+        )
+    tunnel(
+        template("mailstore", "/etc/stunnel/quota-server.conf"),
+        template("mailstore", f"{_UNITS}/stunnel@quota-server.service.d/site.conf"),
+        unit="stunnel@quota-server.service",
+    )

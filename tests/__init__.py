@@ -1,0 +1,1 @@
+"""What shows that the mail system does what it says."""

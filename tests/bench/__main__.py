@@ -1,0 +1,72 @@
+"""`make bench`: measures side by side in one run, and prints ratios."""
+
+import os
+import sys
+
+from roles.common.site import load
+from tests.bench import deploy, filtering
+from tests.lab.lab import LabInstance
+
+ENVIRONMENT = "local"
+INSTANCE = "bench"
+FIRST_DEPLOY_AT_MOST = 1.5
+UNCHANGED_AT_MOST = 15.0
+SPAMD_AT_LEAST = 1.0
+AMAVIS_AT_LEAST = 1.5
+
+
+def main() -> int:
+    """Run every bench in a lab of its own; fail where a figure misses its bound."""
+    os.environ["LAB_INSTANCE"] = INSTANCE
+    site = load(ENVIRONMENT, INSTANCE)
+    lab = LabInstance(site, INSTANCE)
+    try:
+        lab.down(keep=True)
+        lab.up()
+        deployed = deploy.deploy(site)
+        rates = filtering.measure(site)
+        lab.down(keep=True)
+        lab.up()
+        packages = deploy.install(site, deployed.packages)
+    finally:
+        lab.down()
+    good = [
+        _figure(
+            "first deploy of all hosts / bare apt-get install of the same packages",
+            deployed.first / packages,
+            f"{deployed.first:.0f} s / {packages:.0f} s",
+            most=FIRST_DEPLOY_AT_MOST,
+        ),
+        _figure("a deploy that changes nothing, s", deployed.unchanged, most=UNCHANGED_AT_MOST),
+        _against("spamd", rates, least=SPAMD_AT_LEAST),
+        _against("amavis", rates, least=AMAVIS_AT_LEAST),
+        _against("unfiltered", rates, least=0),
+    ]
+    return 0 if all(good) else 1
+
+
+def _against(other: str, rates: dict[str, float], least: float) -> bool:
+    """Print how fast letters are stored through the pipeline, compared with another way."""
+    return _figure(
+        f"letters through the pipeline / {other}",
+        rates["pipeline"] / rates[other],
+        f"{rates['pipeline']:.1f}/s / {rates[other]:.1f}/s",
+        least=least,
+    )
+
+
+def _figure(
+    what: str, value: float, detail: str = "", *, most: float = float("inf"), least: float = 0
+) -> bool:
+    """Print a figure with its bound; whether it keeps it."""
+    good = least <= value <= most
+    bound = f"at most {most}" if most < float("inf") else f"at least {least}"
+    notes = "; ".join(
+        note for note in (bound if most < float("inf") or least else "", detail) if note
+    )
+    sys.stdout.write(f"{what}: {value:.2f} ({notes}) {'ok' if good else 'MISSED'}\n")
+    return good
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,135 @@
+"""A configuration that its daemon cannot understand never replaces the running one.
+
+The run fails in the daemon's own words; the file on the host and the process are the same as
+before.
+"""
+
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from deploy.run import EXIT_ERROR
+from roles.common.facts import reload_stamp
+from roles.common.site import ROOT, Group, Site
+from tests import clients, remote
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A line that is wrong, and what its daemon's checker says: what was found, and where."""
+
+    role: str
+    group: Group
+    path: str
+    line: str
+    words: str
+    unit: str
+
+
+MISTAKES = {
+    "unknown Postfix parameter": Mistake(
+        "mta", "mx", "/etc/postfix/main.cf", "mesage_size_limit = 1", "mesage_size_limit",
+        "postfix.service",
+    ),
+    "invalid Postfix value": Mistake(
+        "mta", "mx", "/etc/postfix/main.cf", "smtpd_peername_lookup = perhaps", "perhaps",
+        "postfix.service",
+    ),
+    "bad nginx directive": Mistake(
+        "webmail", "front", "/etc/nginx/nginx.conf", "lisen 443;", "lisen", "nginx.service",
+    ),
+    "Dovecot quota": Mistake(
+        "mailstore", "store", "/etc/dovecot/dovecot.conf", "quota_storage_size = 26GIGOTS",
+        "26GIGOTS", "dovecot.service",
+    ),
+    "PostgreSQL value": Mistake(
+        "database", "database", "/etc/postgresql/17/main/conf.d/site.conf",
+        "max_connections = many", "max_connections", "postgresql@17-main.service",
+    ),
+    "firewall rule": Mistake(
+        "base", "mx", "/etc/nftables.conf", "table inet broken { chian x {} }", "syntax error",
+        "nftables.service",
+    ),
+    "SpamAssassin rule": Mistake(
+        "filtering", "mx", "/etc/spamassassin/local.cf", "scroe GTUBE 1", "scroe",
+        "mimedefang-multiplexor.service",
+    ),
+}  # fmt: skip
+
+
+def state(site: Site, mistake: Mistake) -> str:
+    """The file's digest and the process that runs."""
+    return remote.shell(
+        site,
+        clients.address_of(site, mistake.group),
+        f"sha256sum {mistake.path};"
+        f" systemctl show -p MainPID -p ActiveEnterTimestamp -p ActiveState {mistake.unit};"
+        f" stat -c %z {reload_stamp(mistake.unit)};"
+        f" ls -A {Path(mistake.path).parent}",
+    )
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_broken_configuration_leaves_the_running_one_untouched(site: Site, name: str) -> None:
+    mistake = MISTAKES[name]
+    before = state(site, mistake)
+    done = subprocess.run(
+        [
+            str(Path(sys.executable).with_name("pyinfra")),
+            "-y",
+            *("--limit", site.group(mistake.group)[0].name),
+            f"inventories/{site.environment}/inventory.py",
+            "tests/faults/broken.py",
+        ],
+        cwd=ROOT,
+        env={
+            **os.environ,
+            "BROKEN_ROLE": mistake.role,
+            "BROKEN_TEMPLATE": f"{mistake.role}{mistake.path}.j2",
+            "BROKEN_LINE": mistake.line,
+        },
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode != 0, "the run was expected to fail"
+    assert mistake.words in done.stderr, done.stderr
+    refusal = f"{mistake.path}.*: refused by its own checker; what is running is untouched"
+    assert re.search(refusal, done.stderr), done.stderr
+    assert state(site, mistake) == before
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "expected"),
+    [
+        ("mailstore.quota", "26GIGOTS", "expected a whole number and a unit of B, KiB, MiB"),
+        ("mta.queue_lifetime", "5 days", "expected a whole number and a unit of"),
+        ("mta.mesage_size", "40MiB", "unknown"),
+    ],
+)
+def test_a_broken_setting_is_refused_before_the_first_connection(
+    site: Site, tmp_path: Path, setting: str, value: str, expected: str
+) -> None:
+    role, _, key = setting.partition(".")
+    overlay = tmp_path / "mistake.toml"
+    overlay.write_text(f'[{role}]\n{key} = "{value}"\n')
+    done = subprocess.run(
+        [sys.executable, "-m", "deploy.run", "apply", "site", "--env", site.environment],
+        cwd=ROOT,
+        env={**os.environ, "LAB_SETTINGS": str(overlay)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == EXIT_ERROR
+    assert f"{setting}: " in done.stderr
+    assert "site.toml" in done.stderr
+    assert expected in done.stderr
+    assert "Connected" not in done.stdout + done.stderr

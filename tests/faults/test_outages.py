@@ -1,0 +1,123 @@
+"""A service stops: nothing accepted is lost, nothing passes unscanned, nothing bounces.
+
+While a service is down a letter is either refused for now (4xx: the sender keeps it) or accepted
+and kept in the queue. Once the service is back the letter arrives, exactly once, by itself; the
+queues are flushed only so that the test need not wait for the next try.
+"""
+
+import smtplib
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from email.message import EmailMessage
+
+import pytest
+from imapclient import IMAPClient
+
+from roles.common.site import Group, Site, SiteHost
+from tests import clients, remote
+from tests.clients import Account
+from tests.samples import eicar
+from tests.waiting import until
+
+
+@dataclass(frozen=True)
+class Outage:
+    """What stops, where, and what a sender is told meanwhile."""
+
+    group: Group
+    units: tuple[str, ...]
+    refused: bool
+    """Whether port 25 answers 451; otherwise the letter is accepted and waits."""
+
+
+OUTAGES = {
+    "slapd": Outage("directory", ("slapd.service",), refused=True),
+    "clamd": Outage("mx", ("clamav-daemon.socket", "clamav-daemon.service"), refused=True),
+    "milter": Outage("mx", ("mimedefang.service", "mimedefang-multiplexor.service"), refused=True),
+    "bayes": Outage("database", ("postgresql@17-main.service",), refused=False),
+    "dovecot": Outage("store", ("dovecot.service",), refused=False),
+}
+
+
+@pytest.fixture
+def official(person: Callable[[str], Account]) -> Account:
+    """Somebody who reads mail."""
+    return person("anv")
+
+
+def offer(site: Site, message: EmailMessage, mx: SiteHost | None = None) -> int:
+    """Offer a letter to port 25 of an mx and return the code of the last answer."""
+    with clients.mx(site, mx.address if mx else "") as client:
+        try:
+            client.send_message(message)
+        except smtplib.SMTPRecipientsRefused as refusal:
+            ((code, _),) = refusal.recipients.values()
+            return int(code)
+        except smtplib.SMTPResponseException as refusal:
+            return refusal.smtp_code
+    return 250
+
+
+def flush(site: Site) -> None:
+    """Let every queue try again now."""
+    for address in (
+        *(host.address for host in site.group("mx", "front")),
+        clients.outside_address(site),
+    ):
+        remote.shell(site, address, "postqueue -f")
+
+
+@pytest.mark.parametrize("name", OUTAGES)
+def test_a_letter_survives_an_outage(site: Site, official: Account, name: str) -> None:
+    outage = OUTAGES[name]
+    message = clients.foreign_letter(site, official.address, subject=f"Khi {name} ngừng")
+    # From the machine that runs the tests, which the foreign domain's SPF record does not name.
+    stranger = f"nguoi.la@tester.{clients.foreign_domain(site)}"
+    direct = clients.letter(stranger, official.address, subject=f"Khi {name} ngừng")
+    malware = clients.letter(stranger, official.address, text=f"{eicar().decode()}\n")
+    with ExitStack() as stack:
+        for host in site.group(outage.group):
+            stack.enter_context(remote.stopped(site, host.address, *outage.units))
+        clients.send_from_outside(site, message)
+        code = offer(site, direct)
+        assert (400 <= code < 500) if outage.refused else code == 250
+        assert offer(site, malware) >= 400, "malware was taken"
+        bounced = f"dan@{clients.foreign_domain(site)}"
+    # What our own mx has answered 250 to is ours to keep; what it refused is its sender's.
+    accepted = [message] if outage.refused else [message, direct]
+    until(lambda: flushed(site, official, accepted), "the letters' arrival", seconds=180, pause=1)
+    until(lambda: not waiting(site, official), "empty queues", seconds=180, pause=1)
+    with clients.imap(site, official) as client:
+        for letter in (message, direct, malware):
+            expected = 1 if letter in accepted else 0
+            assert len(found(client, letter)) == expected, letter["Subject"]
+        for letter in accepted:
+            content = clients.raw(client, clients.wait_for(client, letter))
+            assert b"X-Spam-Status:" in content, "passed unscanned"
+    with clients.foreign_imap(site, bounced) as client:
+        client.select_folder("INBOX")
+        assert not client.search(["BODY", message["Message-ID"]]), "bounced"
+
+
+def flushed(site: Site, account: Account, messages: list[EmailMessage]) -> bool:
+    """Whether letters are there, after every queue was asked to try again."""
+    flush(site)
+    with clients.imap(site, account) as client:
+        return all(found(client, message) for message in messages)
+
+
+def waiting(site: Site, account: Account) -> str:
+    """Letters to the account that are in a queue: a second copy, for one."""
+    flush(site)
+    hosts = {host.address for host in site.group("mx", "front")} | {clients.outside_address(site)}
+    return "".join(
+        remote.shell(site, address, f"postqueue -j | grep -F '\"{account.address}\"' || true")
+        for address in hosts
+    )
+
+
+def found(client: IMAPClient, message: EmailMessage) -> list[int]:
+    """The UIDs of a letter in the inbox."""
+    client.select_folder("INBOX")
+    return list(client.search(["HEADER", "Message-ID", message["Message-ID"]]))

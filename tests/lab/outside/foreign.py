@@ -1,0 +1,10 @@
+"""What the foreign mail domain promises to those who test with it."""
+
+PASSWORD = "foreign"
+"""Password of every mailbox of the foreign domain."""
+UNKNOWN = "khong-ton-tai"
+"""Local part that does not exist there: refused with 550."""
+DEFERRED = "tam-hoan"
+"""Local part that is never taken: 450 for ever."""
+SENDER = "nguoi.dan"
+"""Local part of a citizen who writes to the site."""

@@ -1,0 +1,97 @@
+"""Runs every check and ends in one summary: what `make test` and `.ci/run` call.
+
+Static checks and unit tests come first, then each Molecule scenario in a lab of its own, which is
+removed whatever happens; with the last of them goes all that the lab needed, unless another lab is
+up. Progress is visible; the end names what failed and why, and the last line
+counts the tests of all stages.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+from xml.etree import ElementTree
+
+ROOT = Path(__file__).resolve().parents[1]
+REPORTS = ROOT / ".cache" / "reports"
+SCENARIOS = {"default": "local", "single": "single", "pair": "pair"}
+"""Molecule's scenarios, each with its environment."""
+INSTANCE = "test"
+
+
+def main() -> int:
+    """Run all stages; later ones run even where an earlier one failed, save after the checks."""
+    shutil.rmtree(REPORTS, ignore_errors=True)
+    REPORTS.mkdir(parents=True)
+    failed = [] if _stage("check", ["make", "check"]) else ["check"]
+    if not failed:
+        failed = [name for name in SCENARIOS if not _stage(name, _molecule(name))]
+        failed += [f"removal of {env}" for env in SCENARIOS.values() if not _removed(env)]
+    for line in failures(REPORTS):
+        print(line)
+    counts = totals(REPORTS)
+    print(f"failed stages: {', '.join(failed) or 'none'}", flush=True)
+    # A stage that broke outside of a test counts as one failure, so that no summary looks green.
+    counts["failed"] += len(failed) if not counts["failed"] else 0
+    print("{passed} passed, {failed} failed, {skipped} skipped".format(**counts), flush=True)
+    return 1 if failed or counts["failed"] else 0
+
+
+def _molecule(scenario: str) -> list[str]:
+    return ["molecule", "test", "--scenario-name", scenario, "--destroy", "always"]
+
+
+def _removed(environment: str) -> bool:
+    """Remove a lab of which Molecule may have left something; the last takes the base image."""
+    down = [sys.executable, "-m", "tests.lab", "down", "--env", environment, "--instance", INSTANCE]
+    return _stage(f"removal of {environment}", down)
+
+
+def _stage(name: str, command: list[str]) -> bool:
+    """Run one stage with the project's tools on PATH; say how it went and how long it took."""
+    begin = time.monotonic()
+    print(f"=== {name}: {' '.join(command)}", flush=True)
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "MOLECULE_GLOB": "tests/molecule/*/molecule.yml",
+        "LAB_INSTANCE": INSTANCE,
+        "ANSIBLE_NOCOLOR": "1",
+    }
+    done = subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode == 0
+    minutes = (time.monotonic() - begin) / 60
+    print(f"=== {name}: {'passed' if done else 'FAILED'} in {minutes:.1f} min", flush=True)
+    return done
+
+
+def failures(reports: Path) -> list[str]:
+    """Failed tests of all JUnit reports in a folder, each with the end of what it said."""
+    return [
+        f"FAILED {report.stem}: {case.get('classname')}::{case.get('name')}\n"
+        + textwrap.indent("\n".join((found.text or "").splitlines()[-30:]), "    ")
+        for report in sorted(reports.glob("*.xml"))
+        for case in ElementTree.parse(report).getroot().iter("testcase")  # noqa: S314 - our own
+        for found in case
+        if found.tag in ("failure", "error")
+    ]
+
+
+def totals(reports: Path) -> dict[str, int]:
+    """Passed, failed and skipped tests of all JUnit reports in a folder."""
+    counts = {"passed": 0, "failed": 0, "skipped": 0}
+    for report in sorted(reports.glob("*.xml")):
+        for suite in ElementTree.parse(report).getroot().iter("testsuite"):  # noqa: S314 - our own
+            number = {key: int(suite.get(key, 0)) for key in ("tests", "failures", "errors")}
+            skipped = int(suite.get("skipped", 0))
+            bad = number["failures"] + number["errors"]
+            counts["failed"] += bad
+            counts["skipped"] += skipped
+            counts["passed"] += number["tests"] - bad - skipped
+    return counts
+
+
+if __name__ == "__main__":
+    sys.exit(main())

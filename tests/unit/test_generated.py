@@ -1,0 +1,50 @@
+"""The generated pages: what they say of the code is true."""
+
+from pathlib import Path
+
+import pytest
+
+from docs import generate
+from roles.common.errors import SiteError
+from roles.common.site import ROOT
+
+ROW = {"article": "3.1a", "demand": "A mailbox.", "answer": "It is.", "settings": ["site.domain"]}
+
+
+def test_a_test_stands_at_its_articles(tmp_path: Path) -> None:
+    (tmp_path / "mail").mkdir()
+    (tmp_path / "mail" / "test_a.py").write_text(
+        "@pytest.mark.regulation('2')\n@pytest.mark.regulation('3.1a')\n"
+        "@pytest.mark.parametrize('x', [1])\ndef test_b(x): ...\n\ndef test_c(): ...\n"
+    )
+    tests = generate.marked(tmp_path)
+    assert tests == {"2": ["mail/test_a.py::test_b"], "3.1a": ["mail/test_a.py::test_b"]}
+    page = generate.matrix({"row": [ROW, {**ROW, "article": "2"}]}, tests)
+    assert page.splitlines()[-1] == (
+        "| 2 | A mailbox. | It is. Settings: `site.domain`. | `mail/test_a.py::test_b` |"
+    )
+
+
+def test_what_nothing_shows_is_a_later_issue() -> None:
+    row = {"article": "5", "demand": "No secrets.", "later": "a filter"}
+    page = generate.matrix({"row": [row]}, {})
+    assert page.endswith("| 5 | No secrets. | Later issue: a filter. | later issue |\n")
+
+
+def test_a_setting_that_is_not_there_is_refused() -> None:
+    with pytest.raises(SiteError, match=r"article 3\.1a: there is no setting 'mta\.colour'"):
+        generate.matrix({"row": [{**ROW, "settings": ["mta.colour"]}]}, {})
+
+
+def test_an_article_without_a_row_is_refused() -> None:
+    with pytest.raises(SiteError, match=r"article 99: has no row; expected one for mail/test_a"):
+        generate.matrix({"row": [ROW]}, {"99": ["mail/test_a.py::test_b"]})
+
+
+def test_a_page_that_is_out_of_date_is_named(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = ROOT / "docs" / "regulation.md"
+    monkeypatch.setattr(generate, "pages", lambda: {page: "other"})
+    assert generate.main(["--check"]) == 1
+    assert "docs/regulation.md: is out of date; run `make docs`" in capsys.readouterr().err

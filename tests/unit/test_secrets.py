@@ -1,0 +1,138 @@
+"""Secrets: generated once, encrypted for the operators, never shown."""
+
+from pathlib import Path
+
+import pyrage
+import pytest
+
+from roles.common import secrets
+from roles.common.errors import SiteError
+from roles.common.secrets import Secrets
+from roles.common.site import ROOT
+
+
+@pytest.fixture
+def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    identity = pyrage.x25519.Identity.generate()
+    (tmp_path / "key.txt").write_text(f"# an operator\n{identity}\n")
+    (tmp_path / "recipients.txt").write_text(f"# operators\n{identity.to_public()}\n")
+    monkeypatch.setenv("AGE_IDENTITY", str(tmp_path / "key.txt"))
+    return tmp_path
+
+
+def test_what_is_encrypted_is_read_back(environment: Path) -> None:
+    made = Secrets()
+    target = secrets.encrypt(environment, made)
+    assert made.webmail_database_password.get_secret_value().encode() not in target.read_bytes()
+    assert secrets.load(environment, None) == made
+
+
+def test_none_are_none(environment: Path) -> None:
+    assert secrets.load(environment, None) is None
+
+
+def test_a_wrong_key_is_named(environment: Path) -> None:
+    secrets.encrypt(environment, Secrets())
+    (environment / "key.txt").write_text(f"{pyrage.x25519.Identity.generate()}\n")
+    with pytest.raises(SiteError, match=r"secrets\.age: cannot be decrypted"):
+        secrets.load(environment, None)
+
+
+def test_a_missing_key_is_named(environment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    secrets.encrypt(environment, Secrets())
+    monkeypatch.delenv("AGE_IDENTITY")
+    with pytest.raises(SiteError, match="AGE_IDENTITY is not set"):
+        secrets.load(environment, None)
+
+
+def test_an_incomplete_file_names_what_it_misses_and_is_completed(environment: Path) -> None:
+    whole = Secrets()
+    text = "".join(
+        line for line in whole.to_toml().splitlines(True) if not line.startswith("webmail_database")
+    )
+    key = pyrage.x25519.Recipient.from_str(
+        (environment / "recipients.txt").read_text().splitlines()[1]
+    )
+    (environment / "secrets.age").write_bytes(pyrage.encrypt(text.encode(), [key]))
+    with pytest.raises(SiteError, match="misses webmail_database_password"):
+        secrets.load(environment, None)
+    completed = secrets.load(environment, None, complete=True)
+    assert completed is not None
+    assert completed.webmail_session_key == whole.webmail_session_key
+
+
+def test_a_secret_without_a_user_is_named_and_left_out(environment: Path) -> None:
+    whole = Secrets()
+    text = f"{whole.to_toml()}former_password = 'visible'\n"
+    key = pyrage.x25519.Recipient.from_str(
+        (environment / "recipients.txt").read_text().splitlines()[1]
+    )
+    (environment / "secrets.age").write_bytes(pyrage.encrypt(text.encode(), [key]))
+    with pytest.raises(SiteError, match="holds former_password, which nothing uses") as caught:
+        secrets.load(environment, None)
+    assert "visible" not in str(caught.value)
+    assert secrets.load(environment, None, complete=True) == whole
+    (environment / "secrets.toml").write_text(text)
+    assert secrets.load(environment, environment) == whole
+
+
+def test_every_secret_has_a_user() -> None:
+    code = "".join(
+        path.read_text(encoding="utf-8")
+        for folder in ("roles", "templates")
+        for path in (ROOT / folder).rglob("*")
+        if path.suffix in (".py", ".j2") and path.name != "secrets.py"
+    )
+    unused = {name for name in Secrets.model_fields if f"secrets.{name}" not in code}
+    # Waits for the role `signing`.
+    assert unused == {"dkim_key"}
+
+
+def test_the_lab_makes_its_own_once(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    first = secrets.load(tmp_path, state)
+    assert first is not None
+    assert not state.exists(), "to read leaves nothing behind"
+    secrets.keep(state, first)
+    assert secrets.load(tmp_path, state) == first
+    file = state / "secrets.toml"
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert list(state.iterdir()) == [file]
+
+
+def test_the_labs_own_are_completed(tmp_path: Path) -> None:
+    whole = Secrets()
+    secrets.keep(tmp_path, whole)
+    file = tmp_path / "secrets.toml"
+    lines = [
+        line
+        for line in file.read_text().splitlines(True)
+        if not line.startswith("webmail_database")
+    ]
+    file.write_text("".join(lines))
+    completed = secrets.load(tmp_path, tmp_path)
+    assert completed is not None
+    assert completed.webmail_session_key == whole.webmail_session_key
+    secrets.keep(tmp_path, completed)
+    assert secrets.load(tmp_path, tmp_path) == completed
+
+
+def test_what_nothing_needs_any_more_is_dropped(tmp_path: Path) -> None:
+    whole = Secrets()
+    file = tmp_path / "secrets.toml"
+    file.write_text(f"doveadm_password = 'former'\n{whole.to_toml()}")
+    assert secrets.load(tmp_path, tmp_path) == whole
+    secrets.keep(tmp_path, whole)
+    assert "former" not in file.read_text()
+
+
+def test_the_labs_file_is_refused_without_being_quoted(tmp_path: Path) -> None:
+    (tmp_path / "secrets.toml").write_text("webmail_database_password = ['visible']\n")
+    with pytest.raises(SiteError, match="is not a set of secrets") as caught:
+        secrets.load(tmp_path, tmp_path)
+    assert "visible" not in str(caught.value)
+
+
+def test_nothing_shows_a_secret() -> None:
+    made = Secrets()
+    assert made.webmail_database_password.get_secret_value() not in repr(made) + str(made)

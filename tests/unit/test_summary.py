@@ -1,0 +1,64 @@
+"""The summary that ends a test run."""
+
+from pathlib import Path
+
+import pytest
+
+from tests import run
+from tests.run import ROOT, SCENARIOS, failures, totals
+
+SUITE = '<testsuites><testsuite tests="{}" failures="{}" errors="{}" skipped="{}"/></testsuites>'
+STAGES = ["check", *SCENARIOS, *(f"removal of {env}" for env in SCENARIOS.values())]
+CASES = """<testsuites><testsuite tests="3" failures="1" errors="1" skipped="0">
+<testcase classname="mail.test_relay" name="test_good"/>
+<testcase classname="mail.test_relay" name="test_bad"><failure>E  it was 250</failure></testcase>
+<testcase classname="mail.test_relay" name="test_worse"><error>E  no host</error></testcase>
+</testsuite></testsuites>"""
+
+
+def test_the_reports_of_all_stages_are_added_up(tmp_path: Path) -> None:
+    (tmp_path / "unit.xml").write_text(SUITE.format(10, 1, 0, 2))
+    (tmp_path / "default-verify.xml").write_text(SUITE.format(5, 0, 1, 0))
+    assert totals(tmp_path) == {"passed": 11, "failed": 2, "skipped": 2}
+
+
+def test_no_report_is_no_test(tmp_path: Path) -> None:
+    assert totals(tmp_path) == {"passed": 0, "failed": 0, "skipped": 0}
+
+
+def test_what_failed_is_named_with_its_reason(tmp_path: Path) -> None:
+    (tmp_path / "default-verify.xml").write_text(CASES)
+    assert failures(tmp_path) == [
+        "FAILED default-verify: mail.test_relay::test_bad\n    E  it was 250",
+        "FAILED default-verify: mail.test_relay::test_worse\n    E  no host",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("broken", "stages"),
+    [
+        ("", STAGES),
+        ("default", STAGES),
+        ("removal of local", STAGES),
+        ("check", ["check"]),
+    ],
+)
+def test_the_labs_are_removed_whatever_happens(
+    broken: str, stages: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = []
+
+    def stage(name: str, command: list[str]) -> bool:
+        done.append(name)
+        assert "--keep" not in command
+        return name != broken
+
+    monkeypatch.setattr(run, "REPORTS", tmp_path / "reports")
+    monkeypatch.setattr(run, "_stage", stage)
+    assert run.main() == (1 if broken else 0)
+    assert done == stages
+
+
+def test_every_scenario_is_run() -> None:
+    folders = (ROOT / "tests" / "molecule").glob("*/molecule.yml")
+    assert sorted(SCENARIOS) == sorted(folder.parent.name for folder in folders)
