@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Literal, TypeVar, get_args
 
@@ -17,7 +18,9 @@ from roles.common.errors import SiteError
 from roles.common.settings import Size
 
 Right = Literal["read", "file", "send"]
-State = Literal["active", "locked"]
+State = Literal["active", "locked", "departed"]
+Hidden = Literal["phone", "address", "location", "*"]
+"""What the public directory leaves out of an entry; `*` is the entry itself."""
 
 _CODE = re.compile(r"[a-z][a-z0-9]*(\.[a-z0-9]+)*")
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
@@ -40,6 +43,13 @@ class Unit:
     aliases: tuple[str, ...] = ()
     store: str = ""
     quota: int | None = None
+    location: str = ""
+    """Postal address."""
+    redirect: bool = False
+    """Whether letters to the unit also go, unchanged, to its head."""
+    hidden: tuple[Hidden, ...] = ()
+    order: int | None = None
+    """Place among its siblings in the public directory; those without follow by name."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +67,13 @@ class Person:
     quota: int | None = None
     services: tuple[Service, ...] = ()
     state: State = "active"
+    until: date | None = None
+    """Last day of service, that day included."""
+    successor: str = ""
+    """ID of the person who reads the mail of one who departed."""
+    hidden: tuple[Hidden, ...] = ()
+    order: int | None = None
+    """Place within the unit in the public directory; those without follow by name."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +83,10 @@ class Delegation:
     unit: str
     person: str
     right: Right
+    since: date | None = None
+    """First day; none: from the beginning."""
+    until: date | None = None
+    """Last day, that day included; none: without end."""
 
 
 @dataclass(frozen=True)
