@@ -10,7 +10,7 @@ from roles.directory.settings import DirectorySettings
 
 CONTAINERS = ("units", "people", "mailboxes", "lists", "reservations", "domains")
 """What the registry fills."""
-SERVICES = ("postfix", "dovecot", "webmail", "accounts", "replicator")
+SERVICES = ("postfix", "dovecot", "webmail", "accounts", "replicator", "publicdirectory")
 """Who binds, besides people: `cn=NAME,ou=services`."""
 
 
