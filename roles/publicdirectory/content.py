@@ -141,7 +141,7 @@ def _sorted(
         place = _first(entries[dn], "directoryOrder")
         return int(place) if place else _LAST, by_name(entries[dn]), dn
 
-    return sorted(entries, key=key)  # type: ignore[arg-type]
+    return sorted(entries, key=key)
 
 
 def _has(attributes: Attributes, name: str) -> bool:

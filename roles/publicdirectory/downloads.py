@@ -23,7 +23,7 @@ def vcards(units: Iterable[Unit], organisation: str, site: str) -> bytes:
         organisation: the province's.
         site: address of the public directory.
     """
-    lines = []
+    lines: list[str] = []
     for above, unit in _all(units, ()):
         path = (organisation, *above, unit.name)
         lines += _card(
