@@ -20,7 +20,10 @@ _LIB = "/usr/local/lib/site-mailstore"
 _UNITS = "/etc/systemd/system"
 _STATE = "/var/lib/site-mailstore"
 _PRIVATE = "/etc/dovecot/private"
-_PROXY = ["dovecot-core", "dovecot-imapd", "dovecot-pop3d", "dovecot-managesieved", "dovecot-ldap"]
+_PROXY = [
+    "dovecot-core", "dovecot-imapd", "dovecot-pop3d", "dovecot-managesieved", "dovecot-ldap",
+    "python3-ldap",
+]  # fmt: skip
 _BACKEND = ["dovecot-lmtpd", "dovecot-sieve", "dovecot-flatcurve", "ldap-utils", "stunnel4"]
 _SUBMISSION = ["postfix"]
 """Its user and its queue, in which Dovecot answers who may submit; the role `mta` configures it."""
@@ -75,6 +78,7 @@ def mailstore() -> None:
         reload=True,
         name="Dovecot",
     )
+    _access(names)
     if backend:
         _store_services(names)
 
@@ -82,6 +86,25 @@ def mailstore() -> None:
 def _password(name: str, text: str) -> ConfigFile:
     # Without an end of line: ldapsearch would take it for a part of the password.
     return ConfigFile(f"{_PRIVATE}/{name}", text.encode(), mode="600")
+
+
+def _access(names: dict[str, Any]) -> None:
+    """What ends a log-in that the directory allows no longer."""
+    files = [
+        static("mailstore", "access.py", f"{_LIB}/access", mode="755"),
+        template("mailstore", f"{_UNITS}/site-access.service", **names),
+    ]
+    program = configure(
+        files,
+        check=Check(f"python3 {{{_LIB}/access}} --help >/dev/null"),
+        name="Files of site-access",
+    )
+    service(
+        "site-access.service",
+        config=[file.path for file in files],
+        after=[program],
+        name="Whoever may no longer is out",
+    )
 
 
 def _store_files(names: dict[str, Any]) -> list[OperationMeta]:
@@ -107,12 +130,13 @@ def _store_files(names: dict[str, Any]) -> list[OperationMeta]:
             static("mailstore", "learn", f"{_LIB}/sieve/learn", mode="755"),
             template("mailstore", f"{_LIB}/quota-warning", mode="755", **names),
             template("mailstore", UNITS, mode="755", **names),
+            template("mailstore", f"{_LIB}/retention", mode="755", **names),
         ],
         check=Check(
             f"sh -n {{{_LIB}/sieve/learn}} && sh -n {{{_LIB}/quota-warning}}"
-            f" && perl -wc {{{UNITS}}}"
+            f" && sh -n {{{_LIB}/retention}} && perl -wc {{{UNITS}}}"
         ),
-        name="Programs that Dovecot runs",
+        name="Programs of the store",
     )
     sieve = configure(
         [
