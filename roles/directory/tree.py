@@ -5,11 +5,20 @@ import hashlib
 from passlib.hash import argon2
 
 from roles.common.site import Site
+from roles.directory.facts import WORDS
 from roles.directory.ldif import Attributes
 from roles.directory.settings import DirectorySettings
 
 CONTAINERS = ("units", "people", "mailboxes", "lists", "reservations", "domains")
 """What the registry fills."""
+_CHECKED = f"""\
+minQuality 0
+useCracklib 1
+cracklibDict {WORDS}/words
+checkAttributes searchName,displayName,mail,departmentNumber
+"""
+"""What slapd's module ppm looks at: no kinds of letters, but whether a password is made of a word
+that everybody knows, or holds a part of its owner's name, address or unit."""
 SERVICES = ("postfix", "dovecot", "webmail", "accounts", "replicator", "publicdirectory")
 """Who binds, besides people: `cn=NAME,ou=services`."""
 
@@ -54,8 +63,8 @@ def tree(site: Site, settings: DirectorySettings) -> list[tuple[str, Attributes]
     ]
     # The policies first: the overlay asks for them at every further entry.
     result.append((f"ou=policies,{base}", _container("policies")))
-    result.append((f"cn=default,ou=policies,{base}", _people_policy(settings)))
-    result.append((f"cn=services,ou=policies,{base}", _services_policy()))
+    for name, policy in policies(settings).items():
+        result.append((f"cn={name},ou=policies,{base}", policy))
     for name in ("services", *CONTAINERS):
         result.append((f"ou={name},{base}", _container(name)))
     for name in SERVICES:
@@ -77,23 +86,20 @@ def tree(site: Site, settings: DirectorySettings) -> list[tuple[str, Attributes]
     return result
 
 
-def _container(name: str) -> Attributes:
-    return {"objectClass": ["organizationalUnit"], "ou": [name]}
-
-
-def _people_policy(settings: DirectorySettings) -> Attributes:
-    """The policy of everyone who has no other (article 13)."""
-    return {
-        "objectClass": ["namedPolicy", "pwdPolicy"],
-        "cn": ["default"],
+def policies(settings: DirectorySettings) -> dict[str, Attributes]:
+    """The password policies by name; `default` is that of everyone who has no other."""
+    people: Attributes = {
+        "objectClass": ["namedPolicy", "pwdPolicy", "pwdPolicyChecker"],
         "pwdAttribute": ["userPassword"],
         # 2: what cannot be checked is refused, such as a hash that somebody sends for himself.
         "pwdCheckQuality": ["2"],
+        "pwdUseCheckModule": ["TRUE"],
+        "pwdCheckModuleArg": [_CHECKED],
         "pwdMinLength": [str(settings.password_length)],
         "pwdInHistory": [str(settings.password_history)],
         "pwdMaxAge": [str(settings.password_age)],
         "pwdExpireWarning": [str(settings.password_warning)],
-        "pwdMustChange": [_boolean(settings.password_change_first)],
+        "pwdMustChange": ["TRUE" if settings.password_change_first else "FALSE"],
         "pwdAllowUserChange": ["TRUE"],
         "pwdLockout": ["TRUE"],
         "pwdMaxFailure": [str(settings.lockout_failures)],
@@ -102,17 +108,37 @@ def _people_policy(settings: DirectorySettings) -> Attributes:
         "pwdMinDelay": [str(settings.delay_first)],
         "pwdMaxDelay": [str(settings.delay_longest)],
     }
-
-
-def _services_policy() -> Attributes:
-    """Services are never locked out: that would let anyone with a wrong password stop the mail."""
-    return {
+    unlocked: Attributes = {
         "objectClass": ["namedPolicy", "pwdPolicy"],
-        "cn": ["services"],
         "pwdAttribute": ["userPassword"],
         "pwdLockout": ["FALSE"],
     }
+    named = {
+        "default": people,
+        # A password of the help desk: its owner chooses another one in time.
+        "onetime": {
+            **people,
+            "pwdMustChange": ["TRUE"],
+            "pwdMaxAge": [str(settings.onetime_valid)],
+            "pwdExpireWarning": ["0"],
+        },
+        # A hash of another system: the same password may be stored anew, as Argon2id, by its owner.
+        "imported": {
+            **people,
+            "pwdCheckQuality": ["0"],
+            "pwdUseCheckModule": ["FALSE"],
+            "pwdMinLength": ["0"],
+            "pwdInHistory": ["0"],
+            "pwdMaxAge": ["0"],
+            "pwdMustChange": ["FALSE"],
+        },
+        # Generated, too long to be guessed; nobody shall be able to lock somebody's phone out.
+        "applications": {**unlocked, "pwdAllowUserChange": ["FALSE"]},
+        # Never locked out: that would let anyone with a wrong password stop the mail.
+        "services": unlocked,
+    }
+    return {name: {**policy, "cn": [name]} for name, policy in named.items()}
 
 
-def _boolean(value: bool) -> str:
-    return "TRUE" if value else "FALSE"
+def _container(name: str) -> Attributes:
+    return {"objectClass": ["organizationalUnit"], "ou": [name]}

@@ -53,7 +53,7 @@ PERSON = ["inetOrgPerson", "inetLocalMailRecipient", "mailboxAccount"]
 READS = {
     "dovecot": {
         "objectClass", "mail", "mailLocalAddress", "mailHost", "mailboxState", "mailboxService",
-        "mailboxQuota", "mailboxGroup",
+        "mailboxQuota", "mailboxGroup", "employeeNumber",
     },
     "postfix": {
         "objectClass", "mail", "mailLocalAddress", "mailHost", "mailboxState", "mailboxService",
