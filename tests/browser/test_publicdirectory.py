@@ -142,7 +142,8 @@ def test_a_unit_says_what_is_public(unit_page: Page, site: Site) -> None:
 def test_it_says_of_when_it_is_and_whom_to_turn_to(page: Page, site: Site) -> None:
     foot = page.get_by_role("contentinfo")
     expect(foot).to_contain_text(re.compile(r"Danh bạ được lập lúc \d\d:\d\d ngày \d\d/\d\d/20"))
-    expect(foot).to_contain_text("Lần đối chiếu gần nhất với cơ sở dữ liệu của hệ thống thư: ")
+    note = "Lần đối chiếu gần nhất với cơ sở dữ liệu của hệ thống thư: "
+    expect(foot).to_contain_text(note, use_inner_text=True)
     expect(foot).to_contain_text(f"báo sự cố: {site.postmaster}")
 
 
