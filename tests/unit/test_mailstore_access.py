@@ -144,8 +144,9 @@ def test_states_that_do_not_log_in(state: str) -> None:
     assert access.account(DN, entry(mailboxState=[state]), NOW).services == frozenset()
 
 
-def test_who_must_change_the_password_first_does_not_log_in() -> None:
-    assert access.account(DN, entry(pwdReset=["TRUE"]), NOW).services == frozenset()
+def test_who_must_change_the_password_first_does_so_in_the_webmail() -> None:
+    values = entry(pwdReset=["TRUE"], mailboxService=["imap", "webmail"])
+    assert access.account(DN, values, NOW).services == {"webmail"}
 
 
 @pytest.mark.parametrize(("until", "may"), [("20261125085959Z", False), ("20261125090001Z", True)])

@@ -79,13 +79,16 @@ def account(dn: str, values: dict[str, list[bytes]], now: str) -> Account:
     def one(name: str) -> str:
         return " ".join(sorted(all_of(name)))
 
-    may = one("pwdReset") != "true" and not ("" < one("validUntil").upper() <= now)
+    services = all_of("mailboxService") - {"lmtp"}
+    if one("pwdReset") == "true":
+        # There the password is changed; it opens nothing else before.
+        services &= {"webmail"}
     # An application's password has no state of its own.
-    state = all_of("mailboxState")
-    may = may and (not state or bool(state & _LOG_IN))
+    if all_of("mailboxState") - _LOG_IN or "" < one("validUntil").upper() <= now:
+        services = frozenset()
     return Account(
         user=one("mail") or dn.partition(",")[2],
-        services=all_of("mailboxService") - {"lmtp"} if may else frozenset(),
+        services=services,
         groups=all_of("mailboxGroup"),
         store=one("mailHost"),
         password=one("pwdChangedTime"),
