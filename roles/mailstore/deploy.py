@@ -25,6 +25,7 @@ _PROXY = [
     "python3-ldap",
 ]  # fmt: skip
 _BACKEND = ["dovecot-lmtpd", "dovecot-sieve", "dovecot-flatcurve", "ldap-utils", "stunnel4"]
+_FRONT = ["dovecot-auth-lua", "python3-ldap"]
 _SUBMISSION = ["postfix"]
 """Its user and its queue, in which Dovecot answers who may submit; the role `mta` configures it."""
 
@@ -37,7 +38,11 @@ def mailstore() -> None:
     backend, front = host.serves("store"), host.serves("front")
     packages(
         name="Packages",
-        names=[*_PROXY, *(_BACKEND if backend else []), *(_SUBMISSION if front else [])],
+        names=[
+            *_PROXY,
+            *(_BACKEND if backend else []),
+            *([*_FRONT, *_SUBMISSION] if front else []),
+        ],
         debconf=["postfix postfix/main_mailer_type select No configuration"] if front else [],
     )
     if front:
@@ -59,6 +64,15 @@ def mailstore() -> None:
         [static("mailstore", "reload", "/etc/site-tls/reload.d/mailstore", mode="755")],
         name="Reload on renewal",
     )
+    if front:
+        configure(
+            [
+                static("mailstore", "rehash.lua", "/etc/dovecot/rehash.lua"),
+                template("mailstore", f"{_LIB}/rehash", mode="755", **names),
+            ],
+            check=Check(f"python3 -c 'import ast; ast.parse(open(0).read())' < {{{_LIB}/rehash}}"),
+            name="Hashes of another system are stored anew",
+        )
     drop_in = template("mailstore", f"{_UNITS}/dovecot.service.d/site.conf", **names)
     configuration = configure(
         [template("mailstore", _CONF, **names), drop_in],
