@@ -142,12 +142,14 @@ def _store_files(names: dict[str, Any]) -> list[OperationMeta]:
     configure(
         [
             static("mailstore", "learn", f"{_LIB}/sieve/learn", mode="755"),
+            template("mailstore", f"{_LIB}/sieve/filed-once", mode="755"),
             template("mailstore", f"{_LIB}/quota-warning", mode="755", **names),
             template("mailstore", UNITS, mode="755", **names),
             template("mailstore", f"{_LIB}/retention", mode="755", **names),
         ],
         check=Check(
-            f"sh -n {{{_LIB}/sieve/learn}} && sh -n {{{_LIB}/quota-warning}}"
+            f"sh -n {{{_LIB}/sieve/learn}} && sh -n {{{_LIB}/sieve/filed-once}}"
+            f" && sh -n {{{_LIB}/quota-warning}}"
             f" && sh -n {{{_LIB}/retention}} && perl -wc {{{UNITS}}}"
         ),
         name="Programs of the store",
@@ -156,6 +158,8 @@ def _store_files(names: dict[str, Any]) -> list[OperationMeta]:
         [
             static("mailstore", "learn.sieve", "/etc/dovecot/sieve/learn.sieve"),
             static("mailstore", "spam.sieve", "/etc/dovecot/sieve/spam.sieve"),
+            static("mailstore", "unit-filed.sieve", "/etc/dovecot/sieve/unit-filed.sieve"),
+            template("mailstore", "/etc/dovecot/sieve/unit-sent.sieve", **names),
         ],
         name="Sieve scripts",
     )

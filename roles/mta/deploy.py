@@ -17,6 +17,9 @@ _UNIT = "/etc/systemd/system/postfix.service.d/site.conf"
 _SPF = "/etc/postfix-policyd-spf-python/policyd-spf.conf"
 _LIMITS = "/etc/policyd-rate-limit.yaml"
 _UNITS = "/etc/systemd/system"
+_LOOKUPS = {"mailhost", "further"}
+_LOOKUPS_OF_MX = {"alias", "redirect", "transport"}
+_LOOKUPS_OF_FRONT = {"sender", "senders", "units"}
 
 
 @deploy("Mta")
@@ -46,9 +49,9 @@ def mta() -> None:
     if host.serves("front"):
         _sending_limits(names)
 
-    lookups = ["mailhost"]
-    lookups += ["alias", "transport"] if host.serves("mx") else []
-    lookups += ["sender", "senders"] if host.serves("front") else []
+    lookups = set(_LOOKUPS)
+    lookups |= _LOOKUPS_OF_MX if host.serves("mx") else set()
+    lookups |= _LOOKUPS_OF_FRONT if host.serves("front") else set()
     # The directory's password is in them. What main.cf names is in place before main.cf is.
     files = [_postfix(f"ldap/{lookup}.cf", names, mode="640") for lookup in sorted(lookups)]
     files += [_postfix(name, names) for name in ("bounce.cf", "master.cf", "main.cf")]
@@ -56,7 +59,7 @@ def mta() -> None:
         files,
         absent=sorted(
             f"/etc/postfix/ldap/{lookup}.cf"
-            for lookup in {"mailhost", "alias", "transport", "sender", "senders"} - set(lookups)
+            for lookup in (_LOOKUPS | _LOOKUPS_OF_MX | _LOOKUPS_OF_FRONT) - lookups
         ),
         check=Check(f"{_CHECK_POSTFIX} {{tree}}", tree="/etc/postfix"),
         name="Configuration",
