@@ -65,7 +65,7 @@ class province_passwords
     /** Once on a page: that the password must be changed, or when it will expire. */
     public function say(): void
     {
-        if (!empty($_SESSION['province_change'])) {
+        if (!empty($_SESSION['province_change']) && $_SERVER['REQUEST_METHOD'] === 'GET') {
             $this->rcmail->output->show_message('province.passwordchange', 'warning', null, true, 60);
         } elseif (!empty($_SESSION['province_expires'])) {
             $this->rcmail->session->remove('province_expires');
@@ -97,7 +97,7 @@ class province_passwords
     public function create(): void
     {
         $this->rcmail->request_security_check(rcube_utils::INPUT_POST);
-        $name = trim(rcube_utils::get_input_string('_name', rcube_utils::INPUT_POST));
+        $name = trim(rcube_utils::get_input_string('_name', rcube_utils::INPUT_POST, true));
         $services = array_intersect(
             array_keys(self::SERVICES),
             (array) rcube_utils::get_input_value('_services', rcube_utils::INPUT_POST),
