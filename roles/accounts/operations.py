@@ -15,6 +15,7 @@ from roles.common.site import Site
 from roles.directory.facts import DirectoryText
 from roles.directory.ldif import entries
 from roles.directory.operations import Commands, feed
+from roles.directory.settings import DirectorySettings
 from roles.directory.tree import service_dn
 
 
@@ -54,6 +55,10 @@ def registry_entries(
         return
     if state.is_executing:
         passwords = hand_over(site.state / "accounts.json", plan)
-        plan = with_passwords(plan, hashes(passwords, target.settings))
+        plan = with_passwords(
+            plan,
+            hashes(passwords, target.settings),
+            change_first=site.of(DirectorySettings).password_change_first,
+        )
     options = f"-x -D '{service_dn(site, 'accounts')}' -y {password_file} -H ldapi:///"
     yield from feed(plan.changes, options)

@@ -490,11 +490,20 @@ _RIGHT_ATTRIBUTES: tuple[tuple[Right, str], ...] = (
 )
 
 
-def with_passwords(plan: Plan, hashes: Mapping[str, str]) -> Plan:
-    """The plan with the first password of each new person, by ID."""
+def with_passwords(plan: Plan, hashes: Mapping[str, str], *, change_first: bool = False) -> Plan:
+    """The plan with the first password of each new person, by ID.
+
+    Args:
+        plan: the plan.
+        hashes: what each password is kept as.
+        change_first: whether it must be changed before anything else.
+    """
+    more = {"pwdReset": ["TRUE"]} if change_first else {}
     by_dn = {plan.people[person_id].dn: value for person_id, value in hashes.items()}
     changes = tuple(
-        replace(change, attributes={**change.attributes, "userPassword": [by_dn[change.dn]]})
+        replace(
+            change, attributes={**change.attributes, "userPassword": [by_dn[change.dn]], **more}
+        )
         if change.kind == "add" and change.dn in by_dn
         else change
         for change in plan.changes

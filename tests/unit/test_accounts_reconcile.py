@@ -357,6 +357,11 @@ def test_the_plan_says_in_words_what_changes_and_no_password() -> None:
     assert complete.words == plan.words
     added = [change for change in complete.changes if change.kind == "add"][-1]
     assert added.attributes["userPassword"] == ["{ARGON2}x"]
+    assert "pwdReset" not in added.attributes
+    complete = with_passwords(plan, {"3": "{ARGON2}x"}, change_first=True)
+    resets = [change.attributes.get("pwdReset") for change in complete.changes]
+    assert resets.count(["TRUE"]) == 1
+    assert complete.changes[resets.index(["TRUE"])].dn == added.dn
 
 
 def test_a_change_of_one_attribute_is_one_small_step() -> None:
