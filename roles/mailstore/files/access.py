@@ -26,10 +26,11 @@ from typing import Any, NamedTuple
 
 import ldap  # type: ignore[import-not-found] # Debian's, on the hosts only
 
-LISTING = 30
-"""Seconds between two listings of all entries: what was removed is in no answer about changes."""
-EVERYTHING = 600
-"""Seconds between two readings of all entries, which need not find anything."""
+EVERYTHING = 30
+"""Seconds between two readings of all entries while there are changes: what was removed is in no
+answer about changes. With 20,000 mailboxes it costs the directory 0.3 s, this program 0.6 s."""
+ANYWAY = 600
+"""Seconds between two readings of all entries in any case; it need not find anything."""
 SETTLE = 2
 """Seconds between a change and the action: a log-in that the directory had just allowed is then
 known to Dovecot, and ends, too."""
@@ -222,7 +223,7 @@ class Directory:
         if self._connection is None:
             connection = ldap.initialize(self.uri)
             connection.set_option(ldap.OPT_NETWORK_TIMEOUT, 5)
-            connection.set_option(ldap.OPT_TIMEOUT, 30)
+            connection.set_option(ldap.OPT_TIMEOUT, 10)
             connection.set_option(ldap.OPT_X_TLS_CACERTFILE, str(self._authority))
             connection.set_option(ldap.OPT_X_TLS_REQUIRE_CERT, ldap.OPT_X_TLS_DEMAND)
             connection.set_option(ldap.OPT_X_TLS_NEWCTX, 0)
@@ -246,13 +247,11 @@ class Directory:
         )
         return frozenset(value.decode() for value in values["contextCSN"])
 
-    def entries(
-        self, condition: str = "", attributes: Iterable[str] = _ATTRIBUTES
-    ) -> Iterator[tuple[str, dict[str, list[bytes]]]]:
+    def entries(self, condition: str = "") -> Iterator[tuple[str, dict[str, list[bytes]]]]:
         """Entries of mailboxes and of applications' passwords, one after the other."""
         connection = self._connected()
         number = connection.search(
-            self.base, _SUBTREE, f"(&(|{_ACCOUNT}{_TOKEN}){condition})", list(attributes)
+            self.base, _SUBTREE, f"(&(|{_ACCOUNT}{_TOKEN}){condition})", list(_ATTRIBUTES)
         )
         while True:
             _, answer = connection.result(number, all=0)
@@ -279,8 +278,8 @@ class Follower:
     def __init__(self, directory: Directory, knowledge: Knowledge) -> None:
         self.directory = directory
         self._knowledge = knowledge
-        self._read = self._listed = float("-inf")
-        self._unlisted = True
+        self._read = float("-inf")
+        self._moved = False
         self._answers = True
 
     def news(self, clock: float, now: str) -> News | None:
@@ -312,12 +311,13 @@ class Follower:
         uri = self.directory.uri
         before, state = self._knowledge.state(uri), self.directory.state()
         since = None if before is None else oldest(before, state)
-        everything = since is None or clock - self._read >= EVERYTHING
+        self._moved = self._moved or state != before
+        pause = EVERYTHING if self._moved else ANYWAY
+        everything = since is None or clock - self._read >= pause
         if everything:
             found = self.directory.entries()
         elif state != before:
             found = self.directory.entries(f"(entryCSN>={since})")
-            self._unlisted = True
         else:
             found = iter(())
         changed: dict[str, Account | None] = {}
@@ -327,13 +327,9 @@ class Follower:
             after = account(dn, values, now)
             if after != self._knowledge.get(uri, dn):
                 changed[dn] = after
-        listed = self._unlisted and clock - self._listed >= LISTING
-        if everything or listed:
-            present = seen if everything else {dn for dn, _ in self.directory.entries("", ["1.1"])}
-            changed |= dict.fromkeys(self._knowledge.names(uri) - present)
-            self._listed, self._unlisted = clock, False
         if everything:
-            self._read = clock
+            changed |= dict.fromkeys(self._knowledge.names(uri) - seen)
+            self._read, self._moved = clock, False
         return News(state, changed, list(self._differences(changed)), first=before is None)
 
     def _differences(self, changed: dict[str, Account | None]) -> Iterator[Difference]:
