@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from roles.accounts.names import name_key, text_key
+from roles.accounts.names import sort_key, text_key
 from roles.directory.ldif import Attributes, normalized
 
 LDAP_NAMES = {"phone": "telephoneNumber", "location": "postalAddress", "address": "mail"}
@@ -81,7 +81,7 @@ def tree(entries: Iterable[tuple[str, Attributes]], public: Public) -> tuple[Uni
             addresses[_first(attributes, "cn").lower()] = _first(attributes, "mail").lower()
 
     members: dict[str, list[str]] = {}
-    for key in _sorted(people, lambda person: name_key(_first(person, "cn"))):
+    for key in _sorted(people, lambda person: sort_key(_first(person, "cn"))):
         if not _hidden(people[key], "*"):
             members.setdefault(_first(people[key], "departmentNumber").lower(), []).append(key)
     below: dict[str, list[str]] = {}

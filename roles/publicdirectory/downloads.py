@@ -5,7 +5,7 @@ import io
 import re
 from collections.abc import Iterable, Iterator
 
-from roles.accounts.names import split_name
+from roles.accounts.names import taken_apart
 from roles.publicdirectory.content import Person, Unit
 
 _OCTETS = 75
@@ -36,7 +36,7 @@ def vcards(units: Iterable[Unit], organisation: str, site: str) -> bytes:
             ("URL", f"{site}don-vi/{unit.code}/"),
         )
         for person in _people(unit):
-            name = split_name(person.name)
+            name = taken_apart(person.name)
             lines += _card(
                 ("KIND", "individual"),
                 ("FN", _escaped(person.name)),

@@ -239,7 +239,7 @@ def test_a_screen_reader_finds_its_way(page: Page, path: str) -> None:
     page.goto(path)
     assert page.locator("html").get_attribute("lang") == "vi"
     for landmark in ("banner", "main", "contentinfo"):
-        expect(page.get_by_role(landmark)).to_have_count(1)  # type: ignore[arg-type]
+        expect(page.get_by_role(landmark)).to_have_count(1)
     levels = [
         int(tag[1])
         for tag in page.locator("h1, h2, h3, h4").evaluate_all("all => all.map(e => e.tagName)")

@@ -409,7 +409,7 @@ def test_a_run_that_was_cut_off_is_done_again(
 
     changed = replace(UNIT, phone="1")
     with monkeypatch.context() as patch:
-        patch.setattr(publish.os, "sync", cut_off)
+        patch.setattr("roles.publicdirectory.publish.os.sync", cut_off)
         with pytest.raises(KeyboardInterrupt):
             publish.publish([changed], configuration, NOW.replace(minute=31))
     assert (configuration.output / "current").resolve() == before
@@ -423,7 +423,7 @@ def answering(
     """As if ldapsearch said this."""
     text = "".join(Change("add", *entry).entry() for entry in entries)
     done = SimpleNamespace(returncode=status, stdout=text.encode(), stderr=b"Can't contact\n")
-    monkeypatch.setattr(publish.subprocess, "run", lambda *_, **__: done)
+    monkeypatch.setattr("roles.publicdirectory.publish.subprocess.run", lambda *_, **__: done)
 
 
 @pytest.mark.parametrize(
