@@ -4,7 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from roles.common.settings import Settings, Size
+from roles.common.settings import Duration, Settings, Size
 
 UnitKind = Literal[
     "department", "service-unit", "district", "commune", "party", "association", "enterprise"
@@ -12,6 +12,8 @@ UnitKind = Literal[
 """Kinds of unit that article 4 names."""
 Service = Literal["imap", "pop3", "sieve", "submission", "webmail", "lmtp"]
 """Services that a mailbox may use."""
+AddressPolicy = Literal["given-initials", "full-name", "given.family"]
+"""How a personal address is made of a name."""
 
 
 class AccountsSettings(Settings):
@@ -26,6 +28,10 @@ class AccountsSettings(Settings):
     )
     """Kinds of unit that have mailboxes here. Those listed must (article 4); `party`,
     `association` and `enterprise` may register, once they are added."""
+    address_policy: AddressPolicy = "given-initials"
+    """How the address of a new person is made of the name (article 3.1b). Nguyễn Văn An becomes
+    `annv` (`given-initials`), `nguyenvanan` (`full-name`) or `an.nguyenvan` (`given.family`); a
+    second one `annv2`. Addresses that people have stay as they are when this changes."""
     person_quota: Size = Field(default="2GiB", validate_default=True, ge=2**20)
     """What a personal mailbox holds, unless the registry's column `quota` says otherwise."""
     unit_quota: Size = Field(default="5GiB", validate_default=True, ge=2**20)
@@ -39,3 +45,17 @@ class AccountsSettings(Settings):
     """Memory that hashing an initial password takes (Argon2id). Little, because these passwords
     are random, 78 bits, and thousands are hashed at an import; what people choose themselves is
     hashed by the directory, with `directory.argon2_memory`."""
+    alias_keep: Duration = Field(default="365d", validate_default=True, ge=0)
+    """How long a former address still receives after its owner got another one."""
+    reservation_keep: Duration = Field(default="3650d", validate_default=True, ge=86400)
+    """How long an address that nobody has any more is given to nobody else."""
+    departed_keep: Duration = Field(default="365d", validate_default=True, ge=86400)
+    """How long the mail of a person who departed, or of a unit that was closed, is kept
+    (article 8)."""
+    removal_limit: float = Field(default=0.05, ge=0, le=1)
+    """Share of the mailboxes in service that one run may lock or let depart; more needs the number
+    that the plan shows (`REMOVALS=…`), in case half a spreadsheet is missing. Up to three never
+    need it."""
+    lifecycle_refresh: Duration = Field(default="10s", validate_default=True, ge=1, le=20)
+    """How often the directory hosts look for what time alone brings: service that ends,
+    delegations that begin or end, former addresses."""
