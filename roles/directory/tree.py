@@ -6,7 +6,7 @@ from passlib.hash import argon2
 
 from roles.common.site import Site
 from roles.directory.facts import WORDS
-from roles.directory.ldif import Attributes
+from roles.directory.ldif import Attributes, Change
 from roles.directory.settings import DirectorySettings
 
 CONTAINERS = ("units", "people", "mailboxes", "lists", "reservations", "domains")
@@ -26,6 +26,33 @@ SERVICES = ("postfix", "dovecot", "webmail", "accounts", "replicator", "publicdi
 def service_dn(site: Site, name: str) -> str:
     """The name under which a service binds."""
     return f"cn={name},ou=services,{site.base_dn}"
+
+
+def policy_dn(site: Site, name: str) -> str:
+    """The name of a password policy, other than that of everyone."""
+    return f"cn={name},ou=policies,{site.base_dn}"
+
+
+def one_time(site: Site, dn: str, password: str) -> Change:
+    """The change that gives a person a password of the help desk.
+
+    It opens the webmail only, where it must be changed, within `onetime_valid`; then nothing is
+    left of it. A lock ends with it.
+
+    Args:
+        site: the site.
+        dn: the person.
+        password: in clear.
+    """
+    return Change(
+        "modify",
+        dn,
+        {
+            "userPassword": [hashed(password, site.of(DirectorySettings))],
+            "pwdReset": ["TRUE"],
+            "pwdPolicySubentry": [policy_dn(site, "onetime")],
+        },
+    )
 
 
 def hashed(password: str, settings: DirectorySettings, salt: bytes | None = None) -> str:
@@ -64,7 +91,7 @@ def tree(site: Site, settings: DirectorySettings) -> list[tuple[str, Attributes]
     # The policies first: the overlay asks for them at every further entry.
     result.append((f"ou=policies,{base}", _container("policies")))
     for name, policy in policies(settings).items():
-        result.append((f"cn={name},ou=policies,{base}", policy))
+        result.append((policy_dn(site, name), policy))
     for name in ("services", *CONTAINERS):
         result.append((f"ou={name},{base}", _container(name)))
     for name in SERVICES:
@@ -79,7 +106,7 @@ def tree(site: Site, settings: DirectorySettings) -> list[tuple[str, Attributes]
                     "objectClass": ["applicationProcess", "simpleSecurityObject"],
                     "cn": [name],
                     "userPassword": [hashed(password, settings, salt)],
-                    "pwdPolicySubentry": [f"cn=services,ou=policies,{base}"],
+                    "pwdPolicySubentry": [policy_dn(site, "services")],
                 },
             )
         )

@@ -8,6 +8,7 @@ import pytest
 from playwright.sync_api import expect
 
 from roles.common.site import Site
+from roles.directory.tree import one_time
 from tests import clients, remote
 from tests.browser.webmail import Webmail
 from tests.clients import Account
@@ -39,8 +40,7 @@ def change(webmail: Webmail, current: str, new: str, answer: str) -> None:
 def test_a_onetime_password_leads_to_its_change_and_nowhere_else(
     webmail: Webmail, official: Official
 ) -> None:
-    policy = f"cn=onetime,ou=policies,{official.site.base_dn}"
-    official.set(userPassword=ONETIME, pwdReset="TRUE", pwdPolicySubentry=policy)
+    remote.modify(official.site, one_time(official.site, official.dn, ONETIME).ldif())
     webmail.log_in(account(official, ONETIME))
     expect(webmail.page.locator("#curpasswd")).to_be_visible()
     webmail.message("Mật khẩu hiện tại chỉ dùng được một lần")

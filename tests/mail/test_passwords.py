@@ -19,6 +19,7 @@ from ldap3.core.exceptions import (
 )
 
 from roles.common.site import Site
+from roles.directory.tree import one_time, policy_dn
 from tests import clients, remote
 from tests.mail.test_directory import GOOD, PERSON, bound, may_log_in, service
 from tests.mail.test_mailstore import LOGINS
@@ -142,8 +143,7 @@ def test_what_everybody_guesses_is_no_password(official: Official, way: str) -> 
 @pytest.mark.regulation("13")
 def test_a_onetime_password_opens_nothing_but_its_change(official: Official) -> None:
     onetime = "k7mq-w3xd-p9rt-h4vb"
-    policy = f"cn=onetime,ou=policies,{official.site.base_dn}"
-    official.set(userPassword=onetime, pwdReset="TRUE", pwdPolicySubentry=policy)
+    remote.modify(official.site, one_time(official.site, official.dn, onetime).ldif())
     answers = official.refused(onetime, MAIL)
     assert {name for name, words in answers.items() if "doi mat khau" in words} == {*MAIL}, answers
     # Who does not know it is told no more than anybody.
@@ -157,7 +157,7 @@ def test_a_onetime_password_opens_nothing_but_its_change(official: Official) -> 
             official.dn,
             {
                 "userPassword": [(MODIFY_REPLACE, [NEXT])],
-                "pwdPolicySubentry": [(MODIFY_DELETE, [policy])],
+                "pwdPolicySubentry": [(MODIFY_DELETE, [policy_dn(official.site, "onetime")])],
             },
         )
     until(lambda: not official.refused(NEXT, EVERYWHERE), "that the new one counts", WITHIN)
@@ -166,9 +166,9 @@ def test_a_onetime_password_opens_nothing_but_its_change(official: Official) -> 
 
 @pytest.mark.regulation("13")
 def test_a_onetime_password_ends_unused(official: Official) -> None:
-    policy = f"cn=onetime,ou=policies,{official.site.base_dn}"
-    official.set(userPassword="k7mq-w3xd-p9rt-h4vb", pwdReset="TRUE", pwdPolicySubentry=policy)
-    assert may_log_in(official.site, official.dn, "k7mq-w3xd-p9rt-h4vb")
+    onetime = "k7mq-w3xd-p9rt-h4vb"
+    remote.modify(official.site, one_time(official.site, official.dn, onetime).ldif())
+    assert may_log_in(official.site, official.dn, onetime)
     # Long ago: what only an operator with the tools of the host may write.
     ldif = (
         f"dn: {official.dn}\nchangetype: modify\nreplace: pwdChangedTime\n"
@@ -180,13 +180,13 @@ def test_a_onetime_password_ends_unused(official: Official) -> None:
         f"ldapmodify {remote.LDAP} -e relax >/dev/null",
         stdin=ldif,
     )
-    assert not may_log_in(official.site, official.dn, "k7mq-w3xd-p9rt-h4vb")
+    assert not may_log_in(official.site, official.dn, onetime)
 
 
 def test_nobody_takes_another_policy(official: Official) -> None:
     with bound(official.site, official.dn, GOOD) as connection:
         for name in ("imported", "services", "applications"):
-            policy = f"cn={name},ou=policies,{official.site.base_dn}"
+            policy = policy_dn(official.site, name)
             with pytest.raises(LDAPInsufficientAccessRightsResult):
                 connection.modify(official.dn, {"pwdPolicySubentry": [(MODIFY_ADD, [policy])]})
         with pytest.raises(LDAPInsufficientAccessRightsResult):
@@ -210,7 +210,7 @@ def application(official: Official, *services: str) -> str:
                 "userPassword": "-".join(groups),
                 "mailboxService": list(services),
                 "description": "Điện thoại",
-                "pwdPolicySubentry": f"cn=applications,ou=policies,{official.site.base_dn}",
+                "pwdPolicySubentry": policy_dn(official.site, "applications"),
             },
         )
     return "-".join(groups)
@@ -310,7 +310,7 @@ def test_below_ones_entry_are_passwords_of_applications_only(official: Official)
             (PERSON, {**mailbox, "sn": "Giả"}),
             (
                 ["appPassword"],
-                {"pwdPolicySubentry": f"cn=services,ou=policies,{site.base_dn}"},
+                {"pwdPolicySubentry": policy_dn(site, "services")},
             ),
         ):
             with pytest.raises(LDAPInsufficientAccessRightsResult):
@@ -373,7 +373,7 @@ def scheme_of(official: Official) -> str:
 @pytest.mark.regulation("13")
 @pytest.mark.parametrize("kind", HASHES)
 def test_a_hash_of_another_system_is_replaced_at_the_log_in(official: Official, kind: str) -> None:
-    policy = f"cn=imported,ou=policies,{official.site.base_dn}"
+    policy = policy_dn(official.site, "imported")
     official.write(userPassword=HASHES[kind](), pwdPolicySubentry=policy)
     log_in = LOGINS["imap"]
     assert "uthentication failed" in log_in(official.site, official.address, "sai-mat-khau")
@@ -393,7 +393,7 @@ def test_a_hash_of_another_system_is_replaced_at_the_log_in(official: Official, 
 @pytest.mark.regulation("13")
 @pytest.mark.parametrize("service_", ["submission", "webmail"])
 def test_every_log_in_replaces_the_hash(official: Official, service_: str) -> None:
-    policy = f"cn=imported,ou=policies,{official.site.base_dn}"
+    policy = policy_dn(official.site, "imported")
     official.write(userPassword=HASHES["SSHA"](), pwdPolicySubentry=policy)
     assert official.refused(OLD, {service_: EVERYWHERE[service_]}) == {}
     assert scheme_of(official) == "{ARGON2}$argon2id$"

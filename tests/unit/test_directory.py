@@ -24,7 +24,7 @@ from roles.directory.config import difference
 from roles.directory.facts import CONFIG, DATA, REPLICATOR, WORDS, Behind, DirectoryText, Holding
 from roles.directory.ldif import Change, entries, normalized, parse
 from roles.directory.settings import DirectorySettings
-from roles.directory.tree import SERVICES, hashed, policies, tree
+from roles.directory.tree import SERVICES, hashed, one_time, policies, tree
 
 PASSWORDS = ROOT / "roles/directory/files/passwords"
 FOUND = """\
@@ -327,6 +327,15 @@ def test_every_policy_is_of_its_name_and_only_peoples_have_a_lock() -> None:
     assert {found[name]["pwdMaxFailure"][0] for name in locked} == {"7"}
     assert found["onetime"]["pwdMaxAge"] == ["172800"]
     assert found["onetime"]["pwdMustChange"] == ["TRUE"]
+
+
+def test_a_onetime_password_is_one_change() -> None:
+    site = load("local")
+    ldif = one_time(site, f"employeeNumber=1,ou=people,{site.base_dn}", "mot lan").ldif()
+    assert "mot lan" not in ldif
+    assert "userPassword: {ARGON2}$argon2id$" in ldif
+    assert "replace: pwdReset\npwdReset: TRUE\n" in ldif
+    assert f"pwdPolicySubentry: cn=onetime,ou=policies,{site.base_dn}\n" in ldif
 
 
 def test_what_a_password_is_compared_with_is_one_value_of_lines() -> None:
