@@ -21,7 +21,6 @@ _GIVEN_FIRST = re.compile(r"(H['’ʼ] ?\w+|Y (?=\w+ \w))", re.IGNORECASE)
 _LETTERS = "aăâbcdđeêfghijklmnoôơpqrstuưvwxyz"
 _TONES = "\u0300\u0309\u0303\u0301\u0323"
 """Huyền, hỏi, ngã, sắc, nặng: the order of dictionaries."""
-_NUMBER = re.compile(r"\d+")
 
 Key = tuple[tuple[int, ...], ...]
 
