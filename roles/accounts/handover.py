@@ -36,11 +36,16 @@ def hand_over(file: Path, plan: Plan) -> dict[str, str]:
     passwords: dict[str, str] = {}
     entries: list[dict[str, Any]] = []
     for person_id, mailbox in plan.people.items():
-        before = known.get(person_id, {}).get("password")
+        entry = known.get(person_id, {})
+        before, since = entry.get("password"), plan.returning.get(person_id)
+        if since and entry.get("departed") != since:
+            # Of before the departure: known to who knows whom.
+            before = None
         if person_id in plan.new:
             passwords[person_id] = before or generated_password()
         if password := passwords.get(person_id, before):
-            entries.append(_entry(person_id, mailbox.address, password, "person", mailbox.name))
+            entry = _entry(person_id, mailbox.address, password, "person", mailbox.name)
+            entries.append(entry | ({"departed": since} if since else {}))
     if entries:
         # Nobody logs in to a unit mailbox: it has no password.
         entries += [
