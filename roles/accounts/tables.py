@@ -462,7 +462,7 @@ def _read_sheet(file: Path, sheet: Worksheet, order: int, table: Table, report: 
     }
     hidden_rows = {number for number, row in sheet.row_dimensions.items() if row.hidden}
     heading: _Heading | None = None
-    for number, cells in enumerate(sheet.iter_rows(), sheet.min_row):
+    for number, cells in enumerate(sheet.iter_rows(), 1):
         values = [_value(cell) for cell in cells]
         if not any(value.text.strip() for value in values):
             continue
@@ -473,14 +473,12 @@ def _read_sheet(file: Path, sheet: Worksheet, order: int, table: Table, report: 
                 number,
             )
         if heading is None:
-            first = sheet.min_column
-            heading = _heading(
-                source, number, [value.text for value in values], table, report,
-                letters=True, first=first,
-            )  # fmt: skip
+            titles = [value.text for value in values]
+            heading = _heading(source, number, titles, table, report, letters=True)
             if heading is None:
                 return result
-            for letter in sorted(hidden_columns & set(heading.letters)):
+            used = zip(heading.columns, heading.letters, strict=True)
+            for letter in [at for column, at in used if column and at in hidden_columns]:
                 report.wrong(
                     f"{source.at(number)}, column {letter}: is hidden; expected what a reviewer "
                     "can see",
@@ -560,7 +558,6 @@ def _heading(
     report: Report,
     *,
     letters: bool,
-    first: int = 1,
 ) -> _Heading | None:
     """Read the heading; nothing if it is not this table's."""
     by_name = {
@@ -588,8 +585,7 @@ def _heading(
         )
         return None
     places = tuple(
-        get_column_letter(first + index) if letters else str(index + 1)
-        for index in range(len(titles))
+        get_column_letter(index) if letters else str(index) for index in range(1, len(titles) + 1)
     )
     labels = {}
     for place, title, column in zip(places, titles, columns, strict=True):

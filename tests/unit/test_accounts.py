@@ -6,18 +6,14 @@ import stat
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from roles.accounts.deploy import site_registry
 from roles.accounts.handover import generated_password, hand_over, hashes
-from roles.accounts.names import family_name, folded, given_name, local_part
 from roles.accounts.reconcile import Mailbox, Plan
 from roles.accounts.registry import Delegation, Registry, load_registry
 from roles.accounts.settings import AccountsSettings
 from roles.common.errors import SiteError
 from roles.common.site import ROOT, load
-from tests.registry import FAMILIES, GIVEN, MIDDLES
 
 UNITS = """\
 code,name,kind,parent,head
@@ -201,41 +197,6 @@ def test_a_spreadsheets_byte_order_mark_is_no_mistake(tmp_path: Path) -> None:
 def test_the_registry_of_each_environment_is_valid(environment: str) -> None:
     registry = site_registry(load(environment))
     assert len(registry.units) == 40
-
-
-@pytest.mark.parametrize(
-    ("name", "address"),
-    [
-        ("Nguyễn Văn A", "anv"),
-        ("Tôn Nữ Thị Đào", "daotnt"),
-        ("Ngô Đức Ưng", "ungnd"),
-        ("O'Connor Ánh", "anho"),
-        ("An", "an"),
-        ("王", ""),
-    ],
-)
-@pytest.mark.regulation("3.1b")
-def test_a_name_asks_for_an_address(name: str, address: str) -> None:
-    assert local_part(name) == address
-
-
-@given(st.sampled_from(FAMILIES), st.sampled_from(MIDDLES), st.sampled_from(GIVEN))
-def test_names_are_taken_apart(family: str, middle: str, given_: str) -> None:
-    name = f"{family} {middle} {given_}"
-    assert family_name(name) == family
-    assert given_name(name) == given_
-    assert local_part(name).startswith(folded(given_))
-
-
-@given(st.text())
-def test_an_address_holds_only_what_it_may(text: str) -> None:
-    assert re.fullmatch(r"[a-z0-9]*", local_part(text))
-
-
-@given(st.text(st.characters(codec="utf-8")))
-def test_the_search_name_is_plain(text: str) -> None:
-    assert folded(text).isascii()
-    assert folded(text) == folded(text).lower()
 
 
 def plan_for(people: dict[str, str], new: tuple[str, ...]) -> Plan:
