@@ -275,6 +275,7 @@ def old_addresses(present: Entries, base: str, due: str, keep: Keep) -> Iterator
         keep: how long something outlasts its end.
     """
     container = f",ou=reservations,{base}".lower()
+    addresses: dict[str, list[str]] = {}
     for dn, entry in present.items():
         if not dn.endswith(container) or one(entry, "managedBy") != "registry":
             continue
@@ -286,19 +287,19 @@ def old_addresses(present: Entries, base: str, due: str, keep: Keep) -> Iterator
             continue
         owner = owner_dn(one(entry, "reservedFor"), base)
         holder = present.get(owner, {})
-        held = holder.get("mailLocalAddress", [])
+        held = addresses.get(owner, holder.get("mailLocalAddress", []))
         left = [value for value in held if value.lower() != address]
         # The reservation last: as long as it is due, the alias is looked for.
         if left != held and one(holder, "mail").lower() != address:
             words = f"address {address}: is no alias of <{one(holder, 'mail')}> any more"
+            addresses[owner] = left
             yield Step(Change("modify", owner, {"mailLocalAddress": left}), words)
-        yield Step(
-            Change("modify", dn, {
-                "reservedAs": ["none"], "validFrom": [until],
-                "validUntil": [later(until, keep.reservation)],
-            }),
-            f"address {address}: stays reserved",
-        )  # fmt: skip
+        free = later(until, keep.reservation)
+        if over(free, due):
+            yield Step(Change("delete", dn, {}), f"address {address}: is free again")
+            continue
+        reserved = {"reservedAs": ["none"], "validFrom": [until], "validUntil": [free]}
+        yield Step(Change("modify", dn, reserved), f"address {address}: stays reserved")
 
 
 def owner_dn(rdn: str, base: str) -> str:

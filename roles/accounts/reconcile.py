@@ -183,6 +183,11 @@ class _Reconciliation:
             if ",ou=reservations," in step.change.dn
         ]
         """Reservations that time ended."""
+        self.ended_aliases = {
+            _reserved_address(change.dn)
+            for change in self.ended
+            if one(present[change.dn], "reservedAs") == "alias"
+        }
         self._read_present()
 
     def _read_present(self) -> None:
@@ -345,7 +350,13 @@ class _Reconciliation:
             address
             for address in found.get("mailLocalAddress", [])
             if self.owners[address.lower()] == own
-            and (self.reserved.get(address.lower()) != (own, "none") or address in found["mail"])
+            and (
+                address in found["mail"]
+                or (
+                    address.lower() not in self.ended_aliases
+                    and self.reserved.get(address.lower()) != (own, "none")
+                )
+            )
         ]
         return {name: values for name, values in result.items() if values}
 
@@ -630,7 +641,7 @@ class _Reconciliation:
         """Reserve what somebody loses: it is given to nobody else."""
         free = set(self._role_addresses())
         # Their reservation counts from the day on which they ended as aliases.
-        free |= {_reserved_address(c.dn) for c in self.ended if c.kind == "modify"}
+        free |= self.ended_aliases
         for key, found in self.present.items():
             if key not in by_key:
                 continue

@@ -445,6 +445,15 @@ def test_a_former_address_is_an_alias_then_reserved_then_free() -> None:
     planned(other, free, now=late + timedelta(days=4))
 
 
+def test_several_former_addresses_end_together() -> None:
+    names = ("p", "q", "r")
+    directory = brought({}, *(registry([person("1", address=name)]) for name in names))
+    late = TARGET.now + timedelta(days=3)
+    ended = apply(directory, [step.change for step in due(directory, late)])
+    entry = ended[f"employeenumber=1,ou=people,{BASE}"]
+    assert entry["mailLocalAddress"] == ["r@example.vn"]
+
+
 @pytest.mark.regulation("12")
 def test_a_redirect_ends_with_its_heads_service() -> None:
     wanted = registry(
