@@ -4,7 +4,6 @@ import re
 import unicodedata
 from collections.abc import Callable, Mapping
 
-_TONES = "\u0300\u0301\u0303\u0309\u0323"
 _SYLLABLE = re.compile(
     "(b|c|ch|d|đ|g|gh|gi|h|k|kh|l|m|n|ng|ngh|nh|p|ph|q|r|s|t|th|tr|v|x)?"
     "([aăâeêioôơuưy]|[aâêiôơuư]u|[aâoôơuư]i|[aâ]y|[ae]o|i[aêu]|iêu|o[aăeo]|oa[ioy]|oeo"
@@ -84,8 +83,12 @@ def readable(text: str) -> tuple[str, str] | None:
         # Vietnamese in Unicode ends here: hardly a name does without a letter of its own.
         return None
     odd = re.findall(r"[^\x00-\x7f]", text)
-    # One odd letter may be a foreign name.
-    if _share(text) == 1 or (len(odd) == 1 and odd[0].isalpha() and odd[0] not in "ªºµ"):
+    # One odd letter may be a foreign name's; an odd sign is no name's.
+    if len(odd) == 1 and odd[0].isalpha() and odd[0] not in "ªºµ":
+        return None
+    # Older capitals are other fonts, so a capital within a word is a sign of one.
+    usual = all(w in (w.lower(), w.upper(), w.capitalize()) for w in _words(text))
+    if _share(text) == 1 and usual:
         return None
     for name in ("TCVN3 (ABC)", "VNI"):
         meant = _OLDER[name](content)
@@ -94,17 +97,18 @@ def readable(text: str) -> tuple[str, str] | None:
     return None
 
 
+def _words(text: str) -> list[str]:
+    """The words that are not plain ASCII."""
+    return [word for word in _BETWEEN_WORDS.split(text) if not word.isascii()]
+
+
 def _share(text: str) -> float:
-    """Share of Vietnamese syllables among the words that are not plain ASCII."""
-    words = [word for word in _BETWEEN_WORDS.split(text) if not word.isascii()]
+    """Share of Vietnamese syllables among those words."""
+    words = _words(text)
     return sum(map(_is_syllable, words)) / len(words) if words else 0.0
 
 
 def _is_syllable(word: str) -> bool:
-    if word[1:] not in (word[1:].lower(), word[1:].upper()):
-        return False
     parts = unicodedata.normalize("NFD", word.lower())
-    if sum(parts.count(tone) for tone in _TONES) > 1:
-        return False
-    toneless = re.sub(f"[{_TONES}]", "", parts)
+    toneless = re.sub("[\u0300\u0301\u0303\u0309\u0323]", "", parts)
     return _SYLLABLE.fullmatch(unicodedata.normalize("NFC", toneless)) is not None

@@ -9,7 +9,7 @@ import pytest
 
 from roles.accounts.deploy import site_registry
 from roles.accounts.handover import generated_password, hand_over, hashes
-from roles.accounts.reconcile import Mailbox, Plan
+from roles.accounts.reconcile import Mailbox, Plan, Target, reconcile
 from roles.accounts.registry import Delegation, Registry, load_registry
 from roles.accounts.settings import AccountsSettings
 from roles.common.errors import SiteError
@@ -197,6 +197,15 @@ def test_a_spreadsheets_byte_order_mark_is_no_mistake(tmp_path: Path) -> None:
 def test_the_registry_of_each_environment_is_valid(environment: str) -> None:
     registry = site_registry(load(environment))
     assert len(registry.units) == 40
+
+
+@pytest.mark.regulation("3.1b")
+def test_new_addresses_follow_the_policy(tmp_path: Path) -> None:
+    settings = AccountsSettings(postmaster_unit="stttt", address_policy="given.family")
+    target = Target("dc=example", "example.vn", ["store-a.example.vn"], [], settings)
+    people = reconcile(read(written(tmp_path)), {}, target).people
+    assert people["1"].address == "a.nguyenvan@example.vn"
+    assert people["2"].address == "tranthib@example.vn"
 
 
 def plan_for(people: dict[str, str], new: tuple[str, ...]) -> Plan:
