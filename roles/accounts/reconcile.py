@@ -19,7 +19,7 @@ from roles.accounts.lifecycle import (
     rights,
     written,
 )
-from roles.accounts.names import family_name, folded, given_name, local_part
+from roles.accounts.names import folded, local_part, taken_apart
 from roles.accounts.registry import Delegation, Hidden, Person, Registry, State, Unit
 from roles.accounts.report import report
 from roles.accounts.settings import AccountsSettings
@@ -498,13 +498,14 @@ class _Reconciliation:
             dn, primary = target.person(person.id), primaries[person.id]
             if normalized(dn) not in away:
                 people[person.id] = Mailbox(dn, primary, person.name)
+            parts = taken_apart(person.name)
             result[dn] = _filled(
                 objectClass=["inetOrgPerson", "inetLocalMailRecipient", "mailboxAccount"],
                 employeeNumber=[person.id],
                 cn=[person.name],
                 displayName=[person.name],
-                sn=[family_name(person.name)],
-                givenName=[given_name(person.name)],
+                sn=[parts.family or parts.given],
+                givenName=[parts.given],
                 title=[person.title],
                 telephoneNumber=[person.phone],
                 departmentNumber=[person.unit],
