@@ -1,8 +1,9 @@
 """The registry becomes the directory: units, people, unit mailboxes and who may use them.
 
-`inventories/ENV/registry` holds three reviewed tables (articles 3.2, 8 and 10): CSV files in UTF-8, or
-the sheets of `registry.xlsx`. `registry.py` names their columns, with the Vietnamese headings and
-words that are accepted; so does the operations guide. A column in brackets may be left out or empty.
+`inventories/ENV/registry` holds three reviewed tables (articles 3.2, 8 and 10): CSV files in UTF-8,
+or the sheets of `registry.xlsx`. `registry.py` names their columns, with the Vietnamese headings
+and words that are accepted; so does the operations guide. A column in brackets may be left out or
+empty.
 
 `units.csv`
 :   `code`: also the unit mailbox's address, by decision 51/2016 (article 3.1a): lower case, no

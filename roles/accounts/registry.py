@@ -20,7 +20,7 @@ Hidden = Literal["phone", "address", "location", "*"]
 
 _CODE = re.compile(r"[a-z][a-z0-9]*(\.[a-z0-9]+)*")
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
-_LOCAL = re.compile(r"[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?")
+_LOCAL = re.compile(r"(?!.*\.\.)[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?")
 _PHONE = re.compile(r"\+?[0-9][0-9 ().-]{2,30}")
 _CUT_PHONE = re.compile(r"84[0-9]{8,10}|[235789][0-9]{8,9}")
 """Digits of a number that begins with 0 or +84, once a spreadsheet took it for a quantity."""

@@ -390,6 +390,9 @@ def test_what_looks_like_another_letter_is_put_right_with_a_note(tmp_path: Path)
         ("people", "+84 273", "273", "line 2, column phone: '273 000 001' seems to have lost its"),
         ("people", "Nguyễn", "Ngu\u0443ễn", "line 2, column name: 'Nguуễn' holds U+0443 (CYRILLIC"),
         ("people", "Nguyễn", "Nguyễn\u3164", "line 2, column name: holds the invisible U+3164 (HA"),
+        ("people", "id,name,unit,phone,state,until,successor\n1,Nguyễn Văn A,stttt,",
+         "id,name,unit,address,phone,state,until,successor\n1,Nguyễn Văn A,stttt,a..b,",
+         "line 2, column address: 'a..b'; expected the part before the @"),
         ("people", "id,", "id;x,", "line 1: the heading is 'id;x,name,unit,phone,state,until,succ"),
     ],
 )  # fmt: skip
