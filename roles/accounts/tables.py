@@ -438,7 +438,8 @@ def _opened(file: Path, report: Report) -> Workbook | None:
             return openpyxl.load_workbook(io.BytesIO(content))
     except Exception as error:
         # Of a broken file openpyxl raises whatever it met.
-        report.wrong(f"{file}: is no .xlsx ({type(error).__name__}: {error}); expected {expected}")
+        words = " ".join(f"{type(error).__name__}: {error}".split())
+        report.wrong(f"{file}: is no .xlsx ({words}); expected {expected}")
         return None
 
 

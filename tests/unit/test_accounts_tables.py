@@ -4,12 +4,14 @@ import io
 import unicodedata
 import zipfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import date, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import openpyxl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from openpyxl.workbook.workbook import Workbook
 from openpyxl.worksheet.formula import ArrayFormula
@@ -62,6 +64,8 @@ CSV = {
     "mytho,2,read send,2026-01-01,31/12/2026\n",
 }  # fmt: skip
 
+PEOPLE_PART = "xl/worksheets/sheet2.xml"
+
 
 def read(folder: Path) -> Registry:
     settings = AccountsSettings(postmaster_unit="stttt")
@@ -89,6 +93,22 @@ def workbook(**changed: Sequence[Sequence[Value]]) -> Workbook:
 def saved(book: Workbook, folder: Path) -> Path:
     book.save(folder / "registry.xlsx")
     return folder
+
+
+def saved_parts(folder: Path) -> tuple[dict[str, bytes], bytes]:
+    """The parts of a right spreadsheet, and its sheet `people`."""
+    saved(workbook(), folder)
+    with zipfile.ZipFile(folder / "registry.xlsx") as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    return parts, parts[PEOPLE_PART]
+
+
+def rewritten(folder: Path, people: bytes) -> None:
+    """Put another sheet `people` into the spreadsheet."""
+    parts, _ = saved_parts(folder)
+    with zipfile.ZipFile(folder / "registry.xlsx", "w") as archive:
+        for name, content in {**parts, PEOPLE_PART: people}.items():
+            archive.writestr(name, content)
 
 
 def sheet_of(book: Workbook, name: str) -> Worksheet:
@@ -315,6 +335,16 @@ def a_zip() -> bytes:
     return stream.getvalue()
 
 
+def a_broken_sheet() -> bytes:
+    with TemporaryDirectory() as folder:
+        space = b"http://schemas.openxmlformats.org/spreadsheetml/2006/main"
+        rewritten(
+            Path(folder),
+            b'<worksheet xmlns="%s"><sheetData><row r="x"/></sheetData></worksheet>' % space,
+        )
+        return (Path(folder) / "registry.xlsx").read_bytes()
+
+
 OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(500)
 
 
@@ -325,9 +355,10 @@ OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(500)
         (OLE + "Workbook".encode("utf-16-le"), "is in the old format (.xls); expected a spreadshe"),
         (b"id,name,unit\n", "is no .xlsx (BadZipFile: File is not a zip file); expected a spreads"),
         (a_zip(), "is no .xlsx (KeyError"),
+        (a_broken_sheet(), "is no .xlsx (ValueError: Unable to read workbook: could not read work"),
         (b"", "is no .xlsx (BadZipFile: File is not a zip file); expected a spreadsheet"),
     ],
-    ids=["encrypted", "xls", "csv", "ods", "empty"],
+    ids=["encrypted", "xls", "csv", "ods", "broken", "empty"],
 )  # fmt: skip
 def test_what_is_no_spreadsheet_is_refused(tmp_path: Path, content: bytes, expected: str) -> None:
     (tmp_path / "registry.xlsx").write_bytes(content)
@@ -476,3 +507,36 @@ def test_a_whole_province_is_read_in_both_forms(tmp_path: Path) -> None:
     one, other = (load_registry(folder, settings, [], ["store-a"]) for folder in folders)
     assert one == other
     assert (len(one.units), len(one.people), len(one.delegations)) == (60, 300, 240)
+
+
+@settings(deadline=None)
+@given(st.permutations(CSV["people"].splitlines()[1:]), st.sampled_from(["\n", "\r\n"]))
+def test_the_order_of_rows_does_not_matter(rows: list[str], end: str) -> None:
+    with TemporaryDirectory() as folder:
+        heading = CSV["people"].splitlines()[0]
+        turned = read(as_csv(Path(folder), people=end.join([heading, *rows]))).people
+        assert turned == read(as_csv(Path(folder))).people
+
+
+@settings(deadline=None)
+@given(st.binary() | st.text().map(str.encode))
+def test_whatever_a_file_holds_is_read_or_refused(content: bytes) -> None:
+    with TemporaryDirectory() as folder:
+        for file in ("people.csv", "registry.xlsx"):
+            as_csv(Path(folder))
+            (Path(folder) / file).write_bytes(content)
+            with pytest.raises(SiteError, match="; expected"):
+                read(Path(folder))
+
+
+@settings(deadline=None)
+@given(st.data())
+def test_a_damaged_spreadsheet_is_read_or_refused(data: st.DataObject) -> None:
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        content = bytearray(saved_parts(folder)[1])
+        place = data.draw(st.integers(0, len(content) - 1))
+        content[place] = data.draw(st.integers(0, 255))
+        rewritten(folder, bytes(content))
+        with suppress(SiteError):
+            read(folder)
