@@ -10,6 +10,8 @@ from roles.base.settings import BaseSettings
 from roles.common.files import Check, ConfigFile, configure, template
 from roles.common.services import service
 from roles.common.site import ROOT, Site, current_host, current_site
+from roles.common.users import system_user
+from roles.common.users import system_user
 from roles.directory.operations import in_step
 from roles.directory.tree import service_dn
 
@@ -47,6 +49,11 @@ def accounts() -> None:
             password_file=_PASSWORD,
             name="Units, people and mailboxes of the registry",
         )
+    sysusers = template("accounts", "/etc/sysusers.d/site-lifecycle.conf")
+    configure([sysusers], name="The user that the program runs as, described")
+    system_user(
+        name="The user that the program runs as", user="site-lifecycle", sysusers=sysusers.path
+    )
     # Behind the registry: whose end has just been put off does not depart before.
     program = [
         ConfigFile(f"{_LIB}/roles/{name}", (ROOT / "roles" / name).read_bytes())
@@ -57,6 +64,9 @@ def accounts() -> None:
         check=Check("cd {tree} && python3 -B -m roles.accounts.lifecycle --help", tree=_LIB),
         name="Program of what time alone brings",
     )
+    sysusers = template("accounts", "/etc/sysusers.d/site-lifecycle.conf")
+    configure([sysusers], name="The user that it runs as, described")
+    system_user(name="The user that it runs as", user="site-lifecycle", sysusers=sysusers.path)
     unit = template(
         "accounts",
         _UNIT,
