@@ -21,6 +21,8 @@ from roles.directory.tree import service_dn, tree
 
 _SCHEMA = ROOT / "roles" / "directory" / "files" / "schema.ldif"
 _WORDS = "/usr/local/share/site-directory"
+_WATCHDOG = "/usr/local/lib/site-directory/watchdog"
+_WATCH = "/etc/systemd/system/site-slapd-watchdog.service"
 _PACK = "/usr/local/lib/site-directory/pack"
 _CHECK = (
     "d=$(mktemp -d) && slapadd -n0 -F $d -l {/etc/ldap/slapd.ldif} && slaptest -u -Q -F $d;"
@@ -105,6 +107,17 @@ def directory() -> None:
         after=[started],
         serial=True,
         name="slapd",
+    )
+    watch = [
+        static("directory", "watchdog", _WATCHDOG, mode="755"),
+        template("directory", _WATCH),
+    ]
+    watched = configure(watch, check=Check(f"sh -n {{{_WATCHDOG}}}"), name="Watchdog's files")
+    service(
+        "site-slapd-watchdog.service",
+        config=[file.path for file in watch],
+        after=[watched],
+        name="Watchdog",
     )
     if first:
         in_step(
