@@ -11,7 +11,6 @@ from roles.common.files import Check, ConfigFile, configure, template
 from roles.common.services import service
 from roles.common.site import ROOT, Site, current_host, current_site
 from roles.common.users import system_user
-from roles.common.users import system_user
 from roles.directory.operations import in_step
 from roles.directory.tree import service_dn
 
@@ -49,11 +48,6 @@ def accounts() -> None:
             password_file=_PASSWORD,
             name="Units, people and mailboxes of the registry",
         )
-    sysusers = template("accounts", "/etc/sysusers.d/site-lifecycle.conf")
-    configure([sysusers], name="The user that the program runs as, described")
-    system_user(
-        name="The user that the program runs as", user="site-lifecycle", sysusers=sysusers.path
-    )
     # Behind the registry: whose end has just been put off does not depart before.
     program = [
         ConfigFile(f"{_LIB}/roles/{name}", (ROOT / "roles" / name).read_bytes())
