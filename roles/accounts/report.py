@@ -91,7 +91,7 @@ def _lines(change: Change, present: Entries, wanted: Entries, zone: ZoneInfo) ->
     if change.kind == "add":
         return [_Line(unit, "created", f"{what}{_summary(change.attributes)}")]
     if change.kind == "delete":
-        return [_Line(unit, "unit removed", what)]
+        return [_Line(unit, "unit removed", "its mailbox departs")]
     return [_Line(unit, kind, f"{what}: {text}") for kind, text in _modified(change, before, after)]
 
 
