@@ -4,6 +4,7 @@ What was is put back by a run with the registry as it is in the repository, whic
 """
 
 import csv
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -251,8 +252,13 @@ def test_half_a_registry_is_stopped(
     with monkeypatch.context() as patch:
         patch.setenv("LAB_SETTINGS", str(overlay))
         assert plan(site) == EXIT_ERROR
-        assert "REMOVALS=" in capsys.readouterr().out
+        said = re.search(r"REMOVALS=(\d+)", capsys.readouterr().out)
+        assert said is not None
         assert apply(site) == EXIT_ERROR
+        # The very number lets the plan pass, and no other.
+        for number, code in ((int(said[1]), EXIT_CHANGES), (int(said[1]) + 1, EXIT_ERROR)):
+            shown = run("plan", "accounts", site.environment, [], sys.stdout, removals=number)
+            assert shown == code
     assert audit(site, began) == {}
     assert content(site) == before
 

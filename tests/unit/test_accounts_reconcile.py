@@ -7,6 +7,7 @@ A directory in memory stands for slapd: it applies the same steps and refuses wh
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from roles.accounts.deploy import site_registry
+from roles.accounts.handover import hand_over
 from roles.accounts.lifecycle import IN_SERVICE, Step, transitions, written
 from roles.accounts.operations import refusal
 from roles.accounts.reconcile import Plan, Target, reconcile, with_passwords
@@ -338,6 +340,25 @@ def test_the_address_of_somebody_who_left_is_refused_to_others_and_given_back() 
     assert back[f"employeenumber=1,ou=people,{BASE}"]["mailboxState"] == ["active"]
     assert "mailboxRetainUntil" not in back[f"employeenumber=1,ou=people,{BASE}"]
     assert back[f"employeenumber=1,ou=people,{BASE}"]["mail"] == ["anv@example.vn"]
+
+
+@pytest.mark.regulation("13")
+def test_who_comes_back_has_a_new_first_password_also_after_a_run_that_was_cut_off(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "accounts.json"
+    wanted = registry([person("1")])
+    former = hand_over(file, planned(wanted, {}))["1"]
+    departed = brought({}, wanted, registry([]))
+    plan = planned(wanted, departed)
+    new = hand_over(file, plan)["1"]
+    assert new != former
+    assert hand_over(file, plan)["1"] == new
+    # After the next departure it is a former one, too.
+    later = TARGET.now + timedelta(days=1)
+    back = apply(departed, plan.changes)
+    gone = apply(back, planned(registry([]), back, now=later).changes)
+    assert hand_over(file, planned(wanted, gone, now=later))["1"] not in (former, new)
 
 
 @pytest.mark.parametrize(("before", "after"), [("a", "b"), ("b", "a")])
