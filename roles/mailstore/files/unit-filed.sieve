@@ -8,7 +8,7 @@ if environment :matches "imap.mailbox" "*/*/Sent" {
   set :lower "unit" "${2}";
   if header :matches "Message-ID" "*" {
     set "id" "${1}";
-    if duplicate :handle "unit-sent-${unit}" :header "Message-ID" :seconds 604800 {
+    if duplicate :handle "unit-sent-${unit}" :header "Message-ID" :seconds 172800 {
       pipe :copy "filed-once" ["${unit}", "${id}"];
     }
   }
