@@ -1,6 +1,7 @@
 """The entries that every directory has: containers, services, password policies."""
 
 import hashlib
+from datetime import UTC, datetime, timedelta
 
 from passlib.hash import argon2
 
@@ -33,7 +34,7 @@ def policy_dn(site: Site, name: str) -> str:
     return f"cn={name},ou=policies,{site.base_dn}"
 
 
-def one_time(site: Site, dn: str, password: str) -> Change:
+def one_time(site: Site, dn: str, password: str, now: datetime) -> Change:
     """The change that gives a person a password of the help desk.
 
     It opens the webmail only, where it must be changed, within `onetime_valid`; then nothing is
@@ -43,14 +44,17 @@ def one_time(site: Site, dn: str, password: str) -> Change:
         site: the site.
         dn: the person.
         password: in clear.
+        now: from when it counts; with a time zone.
     """
+    settings = site.of(DirectorySettings)
+    end = now + timedelta(seconds=settings.onetime_valid)
     return Change(
         "modify",
         dn,
         {
-            "userPassword": [hashed(password, site.of(DirectorySettings))],
+            "userPassword": [hashed(password, settings)],
             "pwdReset": ["TRUE"],
-            "pwdPolicySubentry": [policy_dn(site, "onetime")],
+            "pwdEndTime": [f"{end.astimezone(UTC):%Y%m%d%H%M%SZ}"],
         },
     )
 
@@ -142,13 +146,6 @@ def policies(settings: DirectorySettings) -> dict[str, Attributes]:
     }
     named = {
         "default": people,
-        # A password of the help desk: its owner chooses another one in time.
-        "onetime": {
-            **people,
-            "pwdMustChange": ["TRUE"],
-            "pwdMaxAge": [str(settings.onetime_valid)],
-            "pwdExpireWarning": ["0"],
-        },
         # A hash of another system: the same password may be stored anew, as Argon2id, by its owner.
         "imported": {
             **people,

@@ -3,18 +3,18 @@
 import re
 import secrets
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import pytest
 from playwright.sync_api import expect
 
 from roles.common.site import Site
-from roles.directory.tree import one_time
 from tests import clients, remote
 from tests.browser.webmail import Webmail
 from tests.clients import Account
 from tests.mail.test_directory import GOOD, may_log_in
 from tests.mail.test_mailstore import LOGINS
-from tests.mail.test_passwords import NEXT, WITHIN, Official, official
+from tests.mail.test_passwords import NEXT, WITHIN, Official, entry_of, known, official
 from tests.remote import shell
 from tests.waiting import until
 
@@ -40,7 +40,7 @@ def change(webmail: Webmail, current: str, new: str, answer: str) -> None:
 def test_a_onetime_password_leads_to_its_change_and_nowhere_else(
     webmail: Webmail, official: Official
 ) -> None:
-    remote.modify(official.site, one_time(official.site, official.dn, ONETIME).ldif())
+    official.reset(ONETIME, datetime.now(UTC))
     webmail.log_in(account(official, ONETIME))
     expect(webmail.page.locator("#curpasswd")).to_be_visible()
     webmail.message("Mật khẩu hiện tại chỉ dùng được một lần")
@@ -54,7 +54,7 @@ def test_a_onetime_password_leads_to_its_change_and_nowhere_else(
     change(webmail, ONETIME, NEXT, "Đã lưu thành công")
     webmail.open("mail")
     expect(webmail.folder("Hộp thư đến")).to_be_visible()
-    assert {"pwdReset", "pwdPolicySubentry"} & {*official.read("+")} == set()
+    assert {"pwdReset", "pwdEndTime"} & {*official.read("+")} == set()
     until(
         lambda: LOGINS["imap"](official.site, official.address, NEXT) == "",
         "that mail programs are let in",
@@ -123,6 +123,7 @@ def test_a_telephone_gets_a_password_that_is_shown_once(
     expect(row.locator("td").nth(2)).to_have_text(re.compile(r"\d"))
     expect(row.locator("td").nth(3)).to_have_text(re.compile(r"\d"))
 
+    known(official, entry_of(official, password))
     row.get_by_role("button", name="Thu hồi").click()
     expect(page.locator("#app-passwords")).to_have_count(0)
     until(

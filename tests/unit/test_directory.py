@@ -6,6 +6,7 @@ import subprocess
 import sys
 import unicodedata
 from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -318,24 +319,23 @@ def test_a_host_is_behind_when_it_lacks_a_change_of_any_host(
 
 
 def test_every_policy_is_of_its_name_and_only_peoples_have_a_lock() -> None:
-    found = policies(DirectorySettings(lockout_failures=7, onetime_valid="2d"))
+    found = policies(DirectorySettings(lockout_failures=7))
     assert {name: policy["cn"] for name, policy in found.items()} == {
-        name: [name] for name in ("default", "onetime", "imported", "applications", "services")
+        name: [name] for name in ("default", "imported", "applications", "services")
     }
     locked = {name for name, policy in found.items() if policy["pwdLockout"] == ["TRUE"]}
-    assert locked == {"default", "onetime", "imported"}
+    assert locked == {"default", "imported"}
     assert {found[name]["pwdMaxFailure"][0] for name in locked} == {"7"}
-    assert found["onetime"]["pwdMaxAge"] == ["172800"]
-    assert found["onetime"]["pwdMustChange"] == ["TRUE"]
 
 
 def test_a_onetime_password_is_one_change() -> None:
     site = load("local")
-    ldif = one_time(site, f"employeeNumber=1,ou=people,{site.base_dn}", "mot lan").ldif()
+    now = datetime(2026, 11, 30, 7, 0, tzinfo=timezone(timedelta(hours=7)))
+    ldif = one_time(site, f"employeeNumber=1,ou=people,{site.base_dn}", "mot lan", now).ldif()
     assert "mot lan" not in ldif
     assert "userPassword: {ARGON2}$argon2id$" in ldif
     assert "replace: pwdReset\npwdReset: TRUE\n" in ldif
-    assert f"pwdPolicySubentry: cn=onetime,ou=policies,{site.base_dn}\n" in ldif
+    assert "replace: pwdEndTime\npwdEndTime: 20261203000000Z\n" in ldif
 
 
 def test_what_a_password_is_compared_with_is_one_value_of_lines() -> None:

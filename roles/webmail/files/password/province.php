@@ -46,15 +46,18 @@ class rcube_province_password
                 ? ['code' => PASSWORD_ERROR, 'message' => $rcmail->gettext('password.passwordincorrect')]
                 : PASSWORD_CONNECT_ERROR;
         }
-        ['connection' => $connection, 'dn' => $dn, 'pwdpolicysubentry' => $policy] = $person;
+        ['connection' => $connection, 'dn' => $dn] = $person;
         if (preg_match(province_passwords::FORM, $new)) {
             return ['code' => PASSWORD_ERROR, 'message' => $rcmail->gettext('province.passwordform')];
         }
         $changes = [[
             'attrib' => 'userPassword', 'modtype' => LDAP_MODIFY_BATCH_REPLACE, 'values' => [$new],
         ]];
-        // A policy of a one-time or an imported password goes with that password.
-        if ($policy) {
+        // The end of a one-time password, and the policy of another system's hash, go with them.
+        if ($person['pwdendtime']) {
+            $changes[] = ['attrib' => 'pwdEndTime', 'modtype' => LDAP_MODIFY_BATCH_REMOVE_ALL];
+        }
+        if ($policy = $person['pwdpolicysubentry']) {
             $changes[] = [
                 'attrib' => 'pwdPolicySubentry', 'modtype' => LDAP_MODIFY_BATCH_REMOVE, 'values' => $policy,
             ];

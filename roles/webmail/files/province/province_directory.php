@@ -104,11 +104,11 @@ class province_directory
      * A connection bound as a person.
      *
      * @return int|array<string, mixed> REFUSED or SILENT; or `connection`, `dn`, the values of
-     *         `pwdpolicysubentry`, and in `expires` the seconds until the password does, if it is soon
+     *         `pwdpolicysubentry` and `pwdendtime`, and in `expires` the seconds until the password does, if it is soon
      */
     public function log_in(string $address, string $password): int|array
     {
-        $found = $this->find($this->by_address([$address]), ['pwdPolicySubentry']);
+        $found = $this->find($this->by_address([$address]), ['pwdPolicySubentry', 'pwdEndTime']);
         $connection = $found ? $this->connect() : null;
         if ($connection === null) {
             return self::SILENT;
