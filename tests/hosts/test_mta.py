@@ -79,7 +79,7 @@ def test_secrets_are_for_postfix_alone(host: Host, me: SiteHost) -> None:
     files = {
         PurePosixPath(path).stem for path in host.check_output("ls /etc/postfix/ldap/").splitlines()
     }
-    expected = {"further", "mailhost"}
+    expected = {"further", "list", "mailhost"}
     expected |= {"alias", "redirect", "transport"} if me.serves("mx") else set()
     expected |= {"sender", "senders", "units"} if me.serves("front") else set()
     assert files == expected

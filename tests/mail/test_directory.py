@@ -57,7 +57,7 @@ READS = {
     },
     "postfix": {
         "objectClass", "mail", "mailLocalAddress", "mailHost", "mailboxState", "mailboxService",
-        "mailboxSendAs",
+        "mailboxSendAs", "departmentNumber",
     },
     "webmail": {
         "objectClass", "mail", "mailLocalAddress", "mailboxState", "mailboxSendAs", "cn", "sn",
@@ -355,7 +355,7 @@ OF_A_UNIT_MAILBOX = {
     },
     "postfix": {
         "objectClass", "mail", "mailLocalAddress", "mailHost", "mailboxState", "mailboxService",
-        "mailboxSender",
+        "mailboxSender", "departmentNumber",
     },
     "webmail": {
         "objectClass", "mail", "mailLocalAddress", "mailboxState", "mailboxSender", "cn",
@@ -373,7 +373,7 @@ LIST = {"objectClass", "cn", "mail", "mailLocalAddress", "listScope", "listPoste
 DOMAIN = {"objectClass", "associatedDomain", "managedBy"}
 OF_OTHERS = {
     "dovecot": {"units": NOTHING, "lists": NOTHING, "domains": NOTHING},
-    "postfix": {"units": NOTHING, "lists": LIST, "domains": DOMAIN},
+    "postfix": {"units": {"objectClass", "unitParent"}, "lists": LIST, "domains": DOMAIN},
     "webmail": {"units": UNIT, "lists": LIST, "domains": NOTHING},
     "publicdirectory": {
         "units": UNIT - {"searchName", "managedBy"}, "lists": NOTHING, "domains": NOTHING,

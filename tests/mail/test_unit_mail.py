@@ -394,7 +394,7 @@ def left_queue(site: Site, message: EmailMessage) -> list[str]:
     """What the mx did with a letter, once it is done with it."""
     wanted = re.escape(message["Message-ID"])
     for mx in site.group("mx"):
-        for line in trail(site, mx.address, f"cleanup.*message-id={wanted}"):
+        for line in trail(site, mx.address, f": message-id={wanted}"):
             queue_id = line.partition(":")[0]
             lines = trail(site, mx.address, f"^{queue_id}: ")
             if any(entry.endswith(": removed") for entry in lines):
