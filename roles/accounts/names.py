@@ -16,6 +16,7 @@ _COMPOUND = (
 )  # fmt: skip
 """Family names of several words. What is family and middle name as well, such as Nguyễn Phúc, is
 not among them: nobody can tell."""
+_COMPOUND_BEGINS = tuple((f"{name.casefold()} ", name.count(" ") + 1) for name in _COMPOUND)
 _GIVEN_FIRST = re.compile(r"(H['’ʼ] ?\w+|Y (?=\w+ \w))", re.IGNORECASE)
 """How an Ê Đê or M'Nông name begins that puts the family last: `H'Hen Niê`, `Y Moan Ênuôl`."""
 _LETTERS = "aăâbcdđeêfghijklmnoôơpqrstuưvwxyz"
@@ -57,12 +58,8 @@ def taken_apart(name: str) -> Name:
             return Name(family, "", given)
     if len(words) < 2:  # noqa: PLR2004 - a family name and a given name
         return Name("", "", text)
-    for compound in _COMPOUND:
-        count = compound.count(" ") + 1
-        if len(words) > count and " ".join(words[:count]).casefold() == compound.casefold():
-            break
-    else:
-        count = 1
+    plain = text.casefold()
+    count = next((n for begin, n in _COMPOUND_BEGINS if plain.startswith(begin)), 1)
     return Name(" ".join(words[:count]), " ".join(words[count:-1]), words[-1])
 
 

@@ -728,10 +728,13 @@ def _differing(wanted: Attributes, found: Attributes) -> Attributes:
     result = {
         name: values
         for name, values in wanted.items()
-        if name.lower() in _MANAGED and not same_set(name, values, found.get(name, []))
+        # The same list in the same order is the rule, and seen at once.
+        if values != (present := found.get(name, []))
+        and name.lower() in _MANAGED
+        and not same_set(name, values, present)
     }
-    for name in found:
-        if name.lower() in _MANAGED and name not in wanted:
+    for name in sorted(found.keys() - wanted.keys()):
+        if name.lower() in _MANAGED:
             result[name] = []
     return result
 
