@@ -48,7 +48,7 @@ class DirectorySettings(Settings):
     """After which time a password must be changed; `0d`: never, as today's guidelines advise
     (NIST SP 800-63B) where passwords are long."""
     password_warning: Duration = Field(default="14d", validate_default=True)
-    """How long before that a client is told."""
+    """How long before that the webmail leads to the form at the log-in."""
     password_change_first: bool = False
     """Whether a first password must be changed before anything else works. A mail client cannot do
     that, so switch it on only where everybody begins in the webmail. A one-time password of the

@@ -125,7 +125,9 @@ class province extends rcube_plugin
     /** Bring the user's identities in line with the directory. Where it is silent, nothing changes. */
     public function login_after(array $args): array
     {
-        $this->passwords()->logged_in(rcmail::get_instance()->get_user_name());
+        if ($this->passwords()->logged_in(rcmail::get_instance()->get_user_name())) {
+            $args = ['_task' => 'settings', '_action' => 'plugin.password'];
+        }
         $user = rcmail::get_instance()->user;
         $address = rcmail::get_instance()->get_user_name();
         $allowed = $this->directory()->senders($address);

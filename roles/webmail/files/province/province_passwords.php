@@ -31,18 +31,20 @@ class province_passwords
 
     // -- at the log-in ------------------------------------------------------------------------------
 
-    /** Remember what is to be said, and to be done, about the password of who logs in. */
-    public function logged_in(string $address): void
+    /** Remember what is to be done about the password of who logs in; whether its form comes first. */
+    public function logged_in(string $address): bool
     {
         $_SESSION['province_change'] = (bool) $this->directory->must_change($address);
         if ($_SESSION['province_change']) {
-            return;
+            return true;
         }
         $person = $this->as_user();
-        if (is_array($person) && $person['expires'] !== null) {
-            $_SESSION['password_expires'] = $this->rcmail->format_date(time() + $person['expires']);
-            $_SESSION['province_expires'] = true;
+        if (!is_array($person) || $person['expires'] === null) {
+            return false;
         }
+        // The form says so.
+        $_SESSION['password_expires'] = $this->rcmail->format_date(time() + $person['expires']);
+        return true;
     }
 
     /** @param array{task: string, action: string} $args where the browser wants to go */
@@ -62,27 +64,17 @@ class province_passwords
         $this->rcmail->output->redirect($form);
     }
 
-    /** Once on a page: that the password must be changed, or when it will expire. */
+    /** On the form: that the password must be changed. */
     public function say(): void
     {
         if (!empty($_SESSION['province_change']) && $_SERVER['REQUEST_METHOD'] === 'GET') {
             $this->rcmail->output->show_message('province.passwordchange', 'warning', null, true, 60);
-        } elseif (!empty($_SESSION['province_expires'])) {
-            $this->rcmail->session->remove('province_expires');
-            $this->rcmail->output->show_message(
-                'password.passwdexpirewarning',
-                'warning',
-                ['expirationdatetime' => $_SESSION['password_expires']],
-                true,
-                60,
-            );
         }
     }
 
     public function changed(): void
     {
         $this->rcmail->session->remove('province_change');
-        $this->rcmail->session->remove('province_expires');
     }
 
     // -- passwords for applications -----------------------------------------------------------------
