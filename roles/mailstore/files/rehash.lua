@@ -4,5 +4,8 @@ function auth_password_verify(request, password)
   local rehash = io.popen("/usr/local/lib/site-mailstore/rehash", "w")
   rehash:write(request:var_expand("%{passdb:entry}"), "\n", password)
   rehash:close()
+  -- Dovecot counts who holds a request, and Lua lets go of it only when it tidies up.
+  request = nil
+  collectgarbage()
   return dovecot.auth.PASSDB_RESULT_OK, {}
 end
