@@ -6,6 +6,7 @@
     python -m deploy.helpdesk --env production unlock anv
     python -m deploy.helpdesk --env production last-login anv
     python -m deploy.helpdesk --env production revoke anv
+    python -m deploy.helpdesk --env production trace anv@tiengiang.gov.vn --since=-2h
 
 It asks the hosts over SSH, as a deploy does. Exit codes: 0 done; 1 not, with the reason; 2 a wrong
 command line.
@@ -19,11 +20,12 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
+from deploy.letters import Record, grouped, names, pattern, told
 from roles.accounts.handover import generated_password
 from roles.accounts.names import folded
 from roles.common.errors import SiteError
@@ -46,6 +48,10 @@ _RIGHTS = {"read": "đọc", "file": "sắp xếp và xóa", "send": "gửi bằ
 _UNREACHABLE = 255
 """What ssh answers when it did not get to the host; any other number is the command's own."""
 _FOUND_MOST = 20
+_ROUNDS = 4
+"""front, mx, store, and one for a bounce."""
+_LINES = 2000
+"""Lines of a journal a question at the most, the newest."""
 
 
 def shell(site: Site, host: SiteHost, command: str, stdin: str = "") -> str:
@@ -450,6 +456,62 @@ def _table(latest: dict[tuple[str, bool], tuple[str, str]], worked: bool) -> lis
     ]
 
 
+def trace(site: Site, words: str, since: str = "-24h") -> tuple[dict[str, Any], list[str]]:
+    """The way of letters over all hosts: by an address, a Message-ID or a queue ID.
+
+    Args:
+        site: the site.
+        words: what the journals are searched for.
+        since: from when, as `journalctl` understands it.
+    """
+    text = words.strip().strip("<>")
+    hosts = site.group("front", "mx", "store")
+    known: set[str] = set()
+    new = {text}
+    seen: set[Record] = set()
+    faults: list[str] = []
+    # From the words to queue IDs, from these to the Message-ID, and from host to host.
+    for _ in range(_ROUNDS):
+        if not new:
+            break
+        said, down = everywhere(
+            site,
+            hosts,
+            f"journalctl -q -o json --output-fields=MESSAGE --since={shlex.quote(since)} "
+            f"-n {_LINES} -g {pattern(new)} _SYSTEMD_UNIT=postfix.service + "
+            "_SYSTEMD_UNIT=dovecot.service + SYSLOG_IDENTIFIER=mimedefang.pl || test $? = 1",
+        )
+        faults = sorted({*faults, *down})
+        known |= new
+        for host, lines in said.items():
+            seen |= {(moment, host, line) for moment, line in records(lines.splitlines())}
+        new = set().union(*(part for *_, line in seen for part in names(line))) - known
+    letters = [
+        {
+            "mã thư": ", ".join(sorted(letter.messages)) or "không có (bị từ chối khi bắt đầu gửi)",
+            "đường đi": [
+                {day_second(moment): f"{host}: {word}"}
+                for moment, host, line in sorted(letter.records)
+                if (word := told(line))
+            ],
+        }
+        for letter in grouped(seen)
+    ]
+    letters = [letter for letter in letters if letter["đường đi"]]
+    if not letters and not faults:
+        raise SiteError(
+            f"{words!r}: không có thư nào trong nhật ký từ {since}; cần địa chỉ, Message-ID hoặc "
+            "mã hàng đợi, và thời gian (--since). Tiêu đề thư không được ghi"
+        )
+    return {"số thư": len(letters), "thư": letters[-_FOUND_MOST:]}, faults
+
+
+def day_second(moment: str) -> str:
+    """A GeneralizedTime to the second, in Vietnam's time."""
+    when = datetime.strptime(moment[:14], "%Y%m%d%H%M%S").replace(tzinfo=UTC)
+    return when.astimezone(_VIETNAM).strftime("%d/%m/%Y %H:%M:%S")
+
+
 def records(lines: Iterable[str]) -> list[tuple[str, str]]:
     """Lines of `journalctl -o json`: each one's GeneralizedTime and text, where it has both."""
     result = []
@@ -464,7 +526,7 @@ def records(lines: Iterable[str]) -> list[tuple[str, str]]:
             # What journald did not take for text comes as bytes.
             message = bytes(message).decode(errors="replace")
         if isinstance(message, str):
-            result.append((moment.strftime("%Y%m%d%H%M%SZ"), message))
+            result.append((moment.strftime("%Y%m%d%H%M%S.%fZ"), message))
     return result
 
 
@@ -483,12 +545,19 @@ def shown(value: Any, depth: int = 0) -> list[str]:
     return lines
 
 
-JOBS = {
+def _done(site: Site, options: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
+    if options.job == "trace":
+        return trace(site, options.who, options.since)
+    return JOBS[options.job][0](site, options.who)
+
+
+JOBS: dict[str, tuple[Callable[..., tuple[dict[str, Any], list[str]]], str]] = {
     "find": (find, "tìm người hoặc đơn vị: họ tên không dấu, địa chỉ, mã số, mã đơn vị"),
     "access": (access, "ai được dùng hộp thư của một đơn vị"),
     "reset": (reset, "cấp mật khẩu dùng một lần"),
     "unlock": (unlock, "mở khóa do nhập sai mật khẩu"),
     "last-login": (last_login, "lần đăng nhập gần nhất, 30 ngày"),
+    "trace": (trace, "vì sao một thư không đến: theo địa chỉ, Message-ID hoặc mã hàng đợi"),
     "revoke": (revoke, "ngắt mọi phiên đang mở"),
 }
 
@@ -501,9 +570,12 @@ def main(arguments: list[str] | None = None) -> int:
     jobs = parser.add_subparsers(dest="job", required=True)
     for name, (_, text) in JOBS.items():
         jobs.add_parser(name, help=text).add_argument("who", help="người hoặc đơn vị")
+    jobs.choices["trace"].add_argument(
+        "--since", default="-24h", help="từ lúc nào: --since=2026-11-25, --since=-7d"
+    )
     options = parser.parse_args(arguments)
     try:
-        result, faults = JOBS[options.job][0](load(options.env), options.who)
+        result, faults = _done(load(options.env), options)
     except SiteError as error:
         print(error, file=sys.stderr)
         return 1

@@ -175,7 +175,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _deploys() -> list[str]:
-    tools = {"__init__", "helpdesk", "run", "secrets"}
+    tools = {"__init__", "helpdesk", "letters", "run", "secrets"}
     return [path.stem for path in (ROOT / "deploy").glob("*.py") if path.stem not in tools]
 
 

@@ -2,12 +2,15 @@
 # ruff: noqa: F811 - a fixture of another module is named as it is there
 
 import json
+import secrets
+import smtplib
 from collections.abc import Callable
 
 import pytest
 
 from deploy import helpdesk
 from roles.common.site import Site
+from tests import clients
 from tests.clients import Account
 from tests.mail.test_directory import GOOD, may_log_in
 from tests.mail.test_mailstore import LOGINS
@@ -129,3 +132,38 @@ def test_a_host_that_is_down_is_named_and_the_rest_goes_on(site: Site) -> None:
     said, faults = helpdesk.everywhere(site, [up, down], "echo here")
     assert said == {up.name: "here\n"}
     assert [fault.partition(":")[0] for fault in faults] == ["store9"]
+
+
+@pytest.mark.regulation("9")
+def test_the_way_of_a_letter_is_told(
+    site: Site, person: Callable[[str], Account], capsys: pytest.CaptureFixture[str]
+) -> None:
+    message = clients.letter(person("anv").address, person("btt").address)
+    clients.submit(site, person("anv"), message)
+    asked = ("trace", message["Message-ID"], "--since=-10min")
+
+    def said() -> str:
+        if helpdesk.main(["--env", site.environment, "--json", *asked]):
+            capsys.readouterr()
+            return ""
+        text = capsys.readouterr().out
+        return text if "đã vào thư mục „Hộp thư đến“" in text else ""
+
+    way = until(said, "the delivery in the journals", pause=1)
+    assert json.loads(way)["số thư"] == 1
+    assert f"nhận từ {person('anv').address}" in way
+    assert "bộ lọc: sạch" in way
+
+
+@pytest.mark.regulation("9")
+def test_why_a_letter_was_refused_is_told(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    nobody = f"khongco-{secrets.token_hex(4)}@{site.domain}"
+    with clients.mx(site) as client, pytest.raises(smtplib.SMTPRecipientsRefused):
+        client.sendmail(f"dan@{clients.foreign_domain(site)}", nobody, "Subject: thu\r\n\r\nthu")
+
+    def said() -> str:
+        code = helpdesk.main(["--env", site.environment, "--json", "trace", nobody])
+        text = capsys.readouterr().out
+        return "" if code else text
+
+    assert "không có địa chỉ này" in until(said, "the refusal in the journal", pause=1)
