@@ -5,6 +5,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from roles.accounts.lifecycle import (
@@ -360,6 +361,16 @@ class _Reconciliation:
         ]
         return {name: values for name, values in result.items() if values}
 
+    def _rule(self, code: str, name: str) -> Any:
+        """A setting as it holds in a unit: by its rule, by a unit's above, or by the province's."""
+        settings, units = self.target.settings, self.registry.units
+        while code:
+            found = getattr(settings.unit_rules.get(code), name, None)
+            if found is not None:
+                return found
+            code = units[code].parent
+        return getattr(settings, name)
+
     def _unit(self, unit: Unit) -> Attributes:
         return _filled(
             objectClass=["organizationalUnit", "unitProfile"],
@@ -467,7 +478,7 @@ class _Reconciliation:
                 mailHost=[self._store(dn, unit.store, unit.code, what)],
                 **self._life(dn, "active"),
                 mailboxService=["lmtp"],
-                mailboxQuota=[str(unit.quota or settings.unit_quota)],
+                mailboxQuota=[str(unit.quota or self._rule(unit.code, "unit_quota"))],
                 owner=[target.person(unit.head)] if unit.head else [],
                 searchName=[folded(unit.name)],
                 directoryHidden=[_HIDDEN[name] for name in unit.hidden],
@@ -514,8 +525,8 @@ class _Reconciliation:
                 mailHost=[self._store(dn, person.store, person.unit, f"person {person.id}")],
                 **lives[person.id],
                 mailboxSuccessor=[target.person(person.successor)] if person.successor else [],
-                mailboxService=list(person.services or settings.services),
-                mailboxQuota=[str(person.quota or settings.person_quota)],
+                mailboxService=list(person.services or self._rule(person.unit, "services")),
+                mailboxQuota=[str(person.quota or self._rule(person.unit, "person_quota"))],
                 mailboxGroup=sorted(opens.get(person.id, ())),
                 mailboxSendAs=sorted(send_as.get(person.id, ())),
                 searchName=[folded(person.name)],

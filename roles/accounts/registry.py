@@ -258,6 +258,12 @@ def load_registry(
                 f"accounts.postmaster_unit: {settings.postmaster_unit!r} is no unit of "
                 f"{folder}, {tables['units'].title}; expected the code of one"
             )
+        for code in settings.unit_rules:
+            if code not in units:
+                report.wrong(
+                    f"accounts.unit_rules.{code}: is no unit of {folder}, "
+                    f"{tables['units'].title}; expected the code of one"
+                )
     if tables["people"].whole:
         _check_people(units, people, delegations, tables["people"].title)
     _check_periods(delegations)

@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Literal
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from roles.common.settings import Duration, Settings, Size
 
@@ -14,6 +14,19 @@ Service = Literal["imap", "pop3", "sieve", "submission", "webmail", "lmtp"]
 """Services that a mailbox may use."""
 AddressPolicy = Literal["given-initials", "full-name", "given.family"]
 """How a personal address is made of a name."""
+
+
+class UnitRules(BaseModel):
+    """What a unit has decided for its people and for those of the units below it (article 16)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    person_quota: Size | None = Field(default=None, ge=2**20)
+    """What a personal mailbox holds there."""
+    unit_quota: Size | None = Field(default=None, ge=2**20)
+    """What a unit mailbox holds there."""
+    services: tuple[Service, ...] | None = None
+    """Services of a person's mailbox there."""
 
 
 class AccountsSettings(Settings):
@@ -38,6 +51,10 @@ class AccountsSettings(Settings):
     """What a unit mailbox holds, unless the registry says otherwise."""
     services: tuple[Service, ...] = ("imap", "pop3", "sieve", "submission", "webmail", "lmtp")
     """Services of a new person's mailbox; `lmtp` receives."""
+    unit_rules: dict[str, UnitRules] = Field(default={})
+    """Rules of an agency's own over the three settings above, by the unit's code (article 16):
+    `[accounts.unit_rules.stttt]` with `person_quota`, `unit_quota` or `services`. They hold for the
+    units below it, too; the nearest rule counts, and the registry's columns above all."""
     postmaster_unit: str = "vpubnd.tttinhoc"
     """Code of the unit whose mailbox receives the system's own mail, as `site.postmaster` and
     `site.role_addresses`: the informatics centre (article 9)."""

@@ -83,6 +83,14 @@ def test_a_kind_of_unit_may_be_switched_on(tmp_path: Path) -> None:
     assert registry.units["stttt"].kind == "party"
 
 
+def test_rules_of_a_unit_that_is_not_there_are_refused(tmp_path: Path) -> None:
+    settings = AccountsSettings.model_validate(
+        {"postmaster_unit": "stttt", "unit_rules": {"khong": {"person_quota": "3GiB"}}}
+    )
+    with pytest.raises(SiteError, match=r"accounts\.unit_rules\.khong: is no unit of .*expected"):
+        load_registry(written(tmp_path), settings, ["postmaster", "root"], ["store-a", "store-b"])
+
+
 @pytest.mark.regulation("12")
 def test_the_head_has_every_right_and_filing_includes_reading(tmp_path: Path) -> None:
     holders = read(written(tmp_path)).holders()

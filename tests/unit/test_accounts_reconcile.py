@@ -636,3 +636,33 @@ def test_the_lab_has_what_the_other_tests_need() -> None:
     assert [p for p in lab.people.values() if p.unit == "stttt" and p.id not in holders["read"]]
     assert [p for p in lab.people.values() if p.quota and p.quota <= 2 * 2**20]
     assert [p for p in lab.people.values() if p.state == "locked"]
+
+
+@pytest.mark.regulation("16")
+def test_a_unit_has_rules_of_its_own_over_the_provinces() -> None:
+    rules = {
+        "b": {"person_quota": "3GiB", "services": ["imap", "lmtp"]},
+        "b.x": {"person_quota": "4GiB", "unit_quota": "7GiB"},
+    }
+    settings = AccountsSettings.model_validate({"postmaster_unit": "a", "unit_rules": rules})
+    wanted = registry(
+        [
+            person("1"),
+            person("2", unit="b"),
+            person("3", unit="b.x"),
+            person("4", unit="b.y", quota=2**30, services=("pop3",)),
+        ],
+        [unit("a"), unit("b"), unit("b.x"), unit("b.y")],
+    )
+    directory = apply({}, planned(wanted, {}, settings=settings).changes)
+
+    def of(dn: str) -> tuple[int, list[str]]:
+        found = directory[normalized(dn)]
+        return int(found["mailboxQuota"][0]) // 2**30, sorted(found["mailboxService"])
+
+    everything = sorted(settings.services)
+    assert [of(TARGET.person(number)) for number in "1234"] == [
+        (2, everything), (3, ["imap", "lmtp"]), (4, ["imap", "lmtp"]), (1, ["pop3"]),
+    ]  # fmt: skip
+    quotas = [of(TARGET.mailbox(code))[0] for code in ("a", "b", "b.x", "b.y")]
+    assert quotas == [5, 5, 7, 5]
