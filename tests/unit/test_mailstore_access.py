@@ -228,6 +228,15 @@ def test_a_locked_account_is_forgotten_and_ended_once(world: World) -> None:
     assert world.round() == []
 
 
+def test_who_was_let_in_and_locked_again_between_two_rounds_is_out(world: World) -> None:
+    world.directory.put(DN, entry(mailboxState=["locked"]))
+    world.round()
+    world.directory.put(DN, entry())
+    world.directory.put(DN, entry(mailboxState=["locked"]))
+    assert world.round() == ["forget an@tinh.vn", "end an@tinh.vn"]
+    assert world.round() == []
+
+
 def test_what_is_of_no_concern_is_passed_over(world: World) -> None:
     world.directory.put(DN, entry(title=["Chuyên viên"]))
     world.directory.put("employeeNumber=2,ou=people,dc=vn", entry(mail=["b@tinh.vn"]))

@@ -321,16 +321,21 @@ class Follower:
         else:
             found = iter(())
         changed: dict[str, Account | None] = {}
+        still: list[Difference] = []
         seen = set()
         for dn, values in found:
             seen.add(dn)
             after = account(dn, values, now)
             if after != self._knowledge.get(uri, dn):
                 changed[dn] = after
+            elif not everything and after.password and not after.services:
+                # Let in and locked again since the last question: who came in between is out, too.
+                still.append(Difference(after.user, ("still no log-in",), narrower=True))
         if everything:
             changed |= dict.fromkeys(self._knowledge.names(uri) - seen)
             self._read, self._moved = clock, False
-        return News(state, changed, list(self._differences(changed)), first=before is None)
+        found_out = [*self._differences(changed), *still]
+        return News(state, changed, found_out, first=before is None)
 
     def _differences(self, changed: dict[str, Account | None]) -> Iterator[Difference]:
         for dn, after in changed.items():
