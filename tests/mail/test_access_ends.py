@@ -32,6 +32,13 @@ from tests.waiting import until
 WITHIN = 60
 """Seconds after which a change counts at the latest."""
 UNIT = "stttt"
+KNOWN = """
+import sqlite3, sys
+known = sqlite3.connect("/var/lib/site-access/known.sqlite")
+rows = known.execute("SELECT DISTINCT change FROM account WHERE user = ?", sys.argv[1:])
+print(*(change for (change,) in rows))
+"""
+"""Prints which change of an account a host has acted upon last."""
 Alive = Callable[[], bool]
 """Whether a session can still be used; asking uses it."""
 
@@ -41,8 +48,23 @@ def account(site: Site, person: Callable[[str], Account]) -> Iterator[Account]:
     """Somebody whom no other test needs; who can log in before and after."""
     somebody = person("mauvn")
     until(lambda: not refused(site, somebody), "that everything is as it was", WITHIN)
+    settle(site, somebody)
     yield somebody
+    settle(site, somebody)
     until(lambda: not refused(site, somebody), "that everything is as it was", WITHIN)
+
+
+def settle(site: Site, account: Account) -> None:
+    """Wait until every host has acted upon the account's last change."""
+    for host in site.group("store", "front"):
+        until(
+            lambda at=host.address: (  # type: ignore[misc]
+                remote.shell(site, at, f"python3 - {account.address}", stdin=KNOWN).strip()
+                == remote.entry(site, account.address, "entryCSN")["entryCSN"][0].lower()
+            ),
+            f"{host.name} to have acted upon the last change",
+            WITHIN,
+        )
 
 
 def refused(site: Site, account: Account) -> set[str]:
@@ -205,8 +227,10 @@ def webmail_session(site: Site, account: Account) -> Iterator[Alive]:
     assert status == HTTPStatus.FOUND
 
     def clicks() -> bool:
+        """Whether mail is reached; who is out sees an empty page with an error."""
         status, text = page("/?_task=mail&_mbox=INBOX")
-        return status == HTTPStatus.OK and 'id="messagelist' in text
+        inbox = status == HTTPStatus.OK and 'id="messagelist' in text
+        return inbox and not re.search(r'display_message\("[^"]*","error"', text)
 
     yield clicks
 

@@ -26,7 +26,12 @@ from roles.mailstore.files.access import Account, differences  # noqa: E402
 NOW = "20261125090000Z"
 DN = "employeeNumber=1001,ou=people,dc=vn"
 AN = Account(
-    "an@tinh.vn", frozenset({"imap", "pop3"}), frozenset({"stttt", "stttt+file"}), "store-a", "1"
+    "an@tinh.vn",
+    frozenset({"imap", "pop3"}),
+    frozenset({"stttt", "stttt+file"}),
+    "store-a",
+    "1",
+    "",
 )
 
 
@@ -78,7 +83,7 @@ class Directory:
         since = condition.removeprefix("(entryCSN>=").removesuffix(")")
         for dn, (csn, values) in list(self.kept.items()):
             if csn >= since:
-                yield dn.lower(), values
+                yield dn.lower(), {**values, "entryCSN": [csn.encode()]}
 
 
 class Dovecot:
@@ -187,7 +192,7 @@ def test_a_new_login_name_ends_sessions_of_the_former_one() -> None:
 
 _sets = st.frozensets(st.sampled_from(["imap", "pop3", "sieve"]))
 _accounts = st.builds(
-    Account, st.sampled_from(["an", "anh"]), _sets, _sets, st.just("a"), st.just("1")
+    Account, st.sampled_from(["an", "anh"]), _sets, _sets, st.just("a"), st.just("1"), st.just("")
 )
 
 
@@ -231,10 +236,13 @@ def test_a_locked_account_is_forgotten_and_ended_once(world: World) -> None:
 def test_who_was_let_in_and_locked_again_between_two_rounds_is_out(world: World) -> None:
     world.directory.put(DN, entry(mailboxState=["locked"]))
     world.round()
-    world.directory.put(DN, entry())
-    world.directory.put(DN, entry(mailboxState=["locked"]))
-    assert world.round() == ["forget an@tinh.vn", "end an@tinh.vn"]
-    assert world.round() == []
+    for _ in range(2):
+        world.directory.put(DN, entry())
+        world.directory.put(DN, entry(mailboxState=["locked"]))
+        assert world.round() == ["forget an@tinh.vn", "end an@tinh.vn"]
+        assert world.round() == []
+        # And while nobody asked.
+        world.begin()
 
 
 def test_what_is_of_no_concern_is_passed_over(world: World) -> None:

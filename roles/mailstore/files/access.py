@@ -44,7 +44,7 @@ _ACCOUNT = "(objectClass=mailboxAccount)"
 _TOKEN = "(objectClass=appPassword)"  # noqa: S105 - a class of entries
 _ATTRIBUTES = (
     "mail", "mailboxState", "mailboxService", "mailboxGroup", "mailHost",
-    "pwdChangedTime", "pwdReset", "validUntil",
+    "pwdChangedTime", "pwdReset", "validUntil", "entryCSN",
 )  # fmt: skip
 _LOG_IN = frozenset(("active", "expiring"))
 
@@ -63,6 +63,8 @@ class Account(NamedTuple):
     store: str
     password: str
     """When its password was changed."""
+    change: str
+    """The number (CSN) of the entry's last change, whatever that was."""
 
 
 def account(dn: str, values: dict[str, list[bytes]], now: str) -> Account:
@@ -93,6 +95,7 @@ def account(dn: str, values: dict[str, list[bytes]], now: str) -> Account:
         groups=all_of("mailboxGroup"),
         store=one("mailHost"),
         password=one("pwdChangedTime"),
+        change=one("entryCSN"),
     )
 
 
@@ -131,6 +134,9 @@ def differences(before: Account, after: Account | None) -> list[Difference]:
             Difference(before.user, (f"renamed {after.user}", *less), narrower=True),
             Difference(after.user, (f"was {before.user}",), narrower=False),
         ]
+    if before.change != after.change and after.password and not (after.services or less or more):
+        # Perhaps let in and locked again between two questions: who came in then is out, too.
+        less = ["still no log-in"]
     if less or more:
         return [Difference(after.user, (*less, *more), narrower=bool(less))]
     return []
@@ -146,7 +152,8 @@ class Knowledge:
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL;"
             "CREATE TABLE IF NOT EXISTS directory (uri TEXT PRIMARY KEY, csn TEXT NOT NULL);"
             "CREATE TABLE IF NOT EXISTS account (uri TEXT, dn TEXT, user TEXT, services TEXT,"
-            " groups TEXT, store TEXT, password TEXT, PRIMARY KEY (uri, dn)) WITHOUT ROWID;"
+            " groups TEXT, store TEXT, password TEXT, change TEXT, PRIMARY KEY (uri, dn))"
+            " WITHOUT ROWID;"
         )
 
     def state(self, uri: str) -> frozenset[str] | None:
@@ -157,14 +164,15 @@ class Knowledge:
     def get(self, uri: str, dn: str) -> Account | None:
         """An entry as it was known."""
         row = self._file.execute(
-            "SELECT user, services, groups, store, password FROM account WHERE uri = ? AND dn = ?",
+            "SELECT user, services, groups, store, password, change FROM account"
+            " WHERE uri = ? AND dn = ?",
             (uri, dn),
         ).fetchone()
         if row is None:
             return None
-        user, services, groups, store, password = row
+        user, services, groups, store, password, change = row
         return Account(
-            user, frozenset(services.split()), frozenset(groups.split()), store, password
+            user, frozenset(services.split()), frozenset(groups.split()), store, password, change
         )
 
     def names(self, uri: str) -> set[str]:
@@ -187,10 +195,10 @@ class Knowledge:
                 [(uri, dn) for dn, after in changed.items() if after is None],
             )
             self._file.executemany(
-                "REPLACE INTO account VALUES (?, ?, ?, ?, ?, ?, ?)",
+                "REPLACE INTO account VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 [
                     (uri, dn, after.user, " ".join(sorted(after.services)),
-                     " ".join(sorted(after.groups)), after.store, after.password)
+                     " ".join(sorted(after.groups)), after.store, after.password, after.change)
                     for dn, after in changed.items()
                     if after is not None
                 ],
@@ -321,21 +329,16 @@ class Follower:
         else:
             found = iter(())
         changed: dict[str, Account | None] = {}
-        still: list[Difference] = []
         seen = set()
         for dn, values in found:
             seen.add(dn)
             after = account(dn, values, now)
             if after != self._knowledge.get(uri, dn):
                 changed[dn] = after
-            elif not everything and after.password and not after.services:
-                # Let in and locked again since the last question: who came in between is out, too.
-                still.append(Difference(after.user, ("still no log-in",), narrower=True))
         if everything:
             changed |= dict.fromkeys(self._knowledge.names(uri) - seen)
             self._read, self._moved = clock, False
-        found_out = [*self._differences(changed), *still]
-        return News(state, changed, found_out, first=before is None)
+        return News(state, changed, list(self._differences(changed)), first=before is None)
 
     def _differences(self, changed: dict[str, Account | None]) -> Iterator[Difference]:
         for dn, after in changed.items():
