@@ -5,6 +5,7 @@ The directory is changed as the registry does it; everything is put back afterwa
 
 import poplib
 import re
+import select
 import smtplib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -125,8 +126,11 @@ def works(command: Callable[[], object]) -> bool:
 
 def idles(client: IMAPClient) -> bool:
     """Whether a session that waits for letters was not ended."""
+    # An end of the connection is something to read that is no line.
+    told, _, _ = select.select([client.socket()], [], [], 0)
     try:
-        return not any(line[0] == b"BYE" for line in client.idle_check(timeout=0.1))
+        lines = client.idle_check(timeout=0.1)
+        return not told or (bool(lines) and not any(line[0] == b"BYE" for line in lines))
     except (OSError, EOFError, IMAPClientError):
         return False
 

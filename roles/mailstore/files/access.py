@@ -379,9 +379,8 @@ class Dovecot:
             self._run("auth", "cache", "flush", *users[start : start + AT_ONCE])
 
     def end(self, user: str) -> None:
-        """End an account's sessions, those that pass this host on to a store, too."""
+        """End an account's sessions; on a front those that it passes on."""
         self._run("kick", user)
-        self._run("proxy", "kick", user)
 
     def _run(self, *command: str) -> str:
         done = subprocess.run(
