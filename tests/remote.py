@@ -9,6 +9,8 @@ from tests.waiting import until
 
 LDAP = "-Q -Y EXTERNAL -H ldapi:///"
 """How ldap-utils bind as the root of a directory host."""
+_PATIENCE = 600
+"""Seconds after which a command that hangs fails, so that the tests go on."""
 
 
 def shell(site: Site, address: str, command: str, *, check: bool = True, stdin: str = "") -> str:
@@ -23,6 +25,7 @@ def shell(site: Site, address: str, command: str, *, check: bool = True, stdin: 
 
     Raises:
         AssertionError: it failed, and `check` is set; with what it said.
+        TimeoutExpired: it hung.
     """
     state = site.state / "ssh"
     done = subprocess.run(
@@ -40,6 +43,7 @@ def shell(site: Site, address: str, command: str, *, check: bool = True, stdin: 
         input=stdin,
         text=True,
         check=False,
+        timeout=_PATIENCE,
     )
     if check and done.returncode != 0:
         raise AssertionError(f"{address}: {command}: {done.stderr.strip()}")

@@ -65,7 +65,13 @@ def entitled(site: Site, host: SiteHost, person_id: str, words: str) -> Iterator
 
     def tell(line: str) -> None:
         change = f"dn: {dn}\nchangetype: modify\nreplace: title\n{line}\n"
-        remote.shell(site, host.address, f"ldapmodify {remote.LDAP} >/dev/null", stdin=change)
+        command = f"timeout 30 ldapmodify {remote.LDAP} >/dev/null && echo done"
+        # A slapd that hangs is started anew (site-slapd-watchdog); told twice is told once.
+        until(
+            lambda: remote.shell(site, host.address, command, check=False, stdin=change),
+            f"a change on {host.name}",
+            seconds=240,
+        )
 
     tell(f"title: {words}")
     try:
