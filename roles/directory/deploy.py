@@ -3,7 +3,7 @@
 from pyinfra.api.deploy import deploy
 
 from roles.common import files
-from roles.common.files import Check, ConfigFile, configure, template
+from roles.common.files import Check, ConfigFile, configure, static, template
 from roles.common.packages import packages
 from roles.common.services import service
 from roles.common.site import ROOT, current_host, current_site
@@ -19,6 +19,8 @@ from roles.directory.settings import DirectorySettings
 from roles.directory.tree import service_dn, tree
 
 _SCHEMA = ROOT / "roles" / "directory" / "files" / "schema.ldif"
+_WATCHDOG = "/usr/local/lib/site-directory/watchdog"
+_WATCH = "/etc/systemd/system/site-slapd-watchdog.service"
 _CHECK = (
     "d=$(mktemp -d) && slapadd -n0 -F $d -l {/etc/ldap/slapd.ldif} && slaptest -u -Q -F $d;"
     " result=$?; rm -rf $d; exit $result"
@@ -100,6 +102,17 @@ def directory() -> None:
         after=[started],
         serial=True,
         name="slapd",
+    )
+    watch = [
+        static("directory", "watchdog", _WATCHDOG, mode="755"),
+        template("directory", _WATCH),
+    ]
+    watched = configure(watch, check=Check(f"sh -n {{{_WATCHDOG}}}"), name="Watchdog's files")
+    service(
+        "site-slapd-watchdog.service",
+        config=[file.path for file in watch],
+        after=[watched],
+        name="Watchdog",
     )
     if first:
         in_step(

@@ -121,3 +121,23 @@ def found(client: IMAPClient, message: EmailMessage) -> list[int]:
     """The UIDs of a letter in the inbox."""
     client.select_folder("INBOX")
     return list(client.search(["HEADER", "Message-ID", message["Message-ID"]]))
+
+
+def test_a_directory_that_hangs_is_started_anew(site: Site) -> None:
+    address = clients.address_of(site, "directory")
+    ask = f"timeout 5 ldapsearch {remote.LDAP} -LLL -s base -b '' 1.1"
+
+    def begun() -> str:
+        return remote.shell(
+            site, address, "systemctl show -P ExecMainStartTimestampMonotonic slapd"
+        )
+
+    before = begun()
+    remote.shell(site, address, "systemctl kill --signal=STOP slapd.service")
+    try:
+        until(lambda: begun() != before, "another slapd", seconds=300, pause=1)
+    finally:
+        remote.shell(site, address, "systemctl kill --signal=CONT slapd.service")
+    until(lambda: remote.shell(site, address, f"{ask} || true"), "its answer", pause=1)
+    said = remote.shell(site, address, "journalctl -q -o cat -n 1 -t slapd-watchdog")
+    assert "does not answer" in said or "does not close" in said
