@@ -1,8 +1,9 @@
 """Settings of the role `filtering`."""
 
+import unicodedata
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, StringConstraints, field_validator, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, field_validator, model_validator
 
 from roles.common.settings import Duration, Settings, Size
 from roles.common.site import ROOT
@@ -10,6 +11,11 @@ from roles.common.site import ROOT
 _Extension = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]{1,10}$")]
 _Url = Annotated[str, StringConstraints(pattern=r"^(https?|file)://\S+$")]
 _Rules = Annotated[str, StringConstraints(pattern=r"^(package|channel|(https?|file)://\S+)$")]
+_Mark = Annotated[
+    str,
+    StringConstraints(pattern=r"^\w+( \w+)*$"),
+    AfterValidator(lambda mark: unicodedata.normalize("NFC", mark).lower()),
+]
 _Line = Annotated[str, StringConstraints(pattern=r"^[^\n]+$")]
 
 _PROGRAMS = (
@@ -33,6 +39,11 @@ class FilteringSettings(Settings):
     refused_attachments: list[_Extension] = _PROGRAMS.split()
     """File name extensions of attachments that are refused, also within a ZIP archive: programs and
     scripts, which no document needs. Empty refuses none."""
+    secret_marks: tuple[_Mark, ...] = ("tuyệt mật", "tối mật", "mật")
+    """Degrees of secrecy. A letter that an official submits is refused when it is marked with one
+    (regulation, articles 5 and 13): in the subject, in the name of an attachment, or in a line of
+    its own in the text or in a Word or OpenDocument file. Scanned pages and PDF are not read. Empty
+    refuses none."""
     encrypted_archives: Literal["accept", "refuse"] = "accept"
     """What to do with archives and documents that a password protects, which nobody can scan."""
     unscannable_archives: Literal["accept", "refuse"] = "refuse"

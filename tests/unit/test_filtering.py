@@ -28,6 +28,7 @@ SETTINGS = FilteringSettings()
         ({"tag_score": 9, "outgoing_reject_score": 8}, "expected at least tag_score"),
         ({"refused_attachments": [".exe"]}, "refused_attachments"),
         ({"refused_attachments": ["exe|.*"]}, "refused_attachments"),
+        ({"secret_marks": ["mật'"]}, "secret_marks"),
         ({"encrypted_archives": "maybe"}, "'accept' or 'refuse'"),
         ({"rules_source": "somewhere"}, "rules_source"),
         ({"scan_timeout": "10min"}, "expected '30s' to '170s'"),
