@@ -29,7 +29,7 @@ def subject(text: str) -> Letter:
 
 def body(text: str, charset: str = "utf-8") -> Letter:
     """A letter with another text."""
-    return lambda message: message.set_content(text, charset=charset)
+    return lambda message: message.set_content(text, charset=charset, cte="base64")
 
 
 def html(text: str) -> Letter:
@@ -63,7 +63,7 @@ MARKED = {
     "text": (body("Kính gửi: các đơn vị\n\n   MẬT\n\nKế hoạch.\n"), "MAT", "text"),
     "text, with a label": (body("Độ mật:  Tối   mật\nKế hoạch.\n"), "TOI MAT", "text"),
     "text, quoted": (body("Tôi chuyển.\n> -- TUYỆT MẬT --\n> Kế hoạch\n"), "TUYET MAT", "text"),
-    "text, windows-1258": (body("Kính gửi\nMâ\u0323t\n", "windows-1258"), "MAT", "text"),
+    "text, windows-1258": (body("Kinh chuyê\u0309n\nMâ\u0323t\n", "windows-1258"), "MAT", "text"),
     "page": (
         html("<table><tr><td><b>M&#7852;T</b></td><td>Số 12</td></tr></table>"), "MAT", "text",
     ),
