@@ -12,7 +12,6 @@ from roles.directory import directory
 from roles.filtering import filtering
 from roles.mailstore import mailstore
 from roles.mta import mta
-from roles.publicdirectory import publicdirectory
 from roles.webmail import webmail
 
 roles = roles_of(current_host())
@@ -33,5 +32,3 @@ if "mailstore" in roles:
     mailstore()
 if "webmail" in roles:
     webmail()
-if "publicdirectory" in roles:
-    publicdirectory()

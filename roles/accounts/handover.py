@@ -36,16 +36,11 @@ def hand_over(file: Path, plan: Plan) -> dict[str, str]:
     passwords: dict[str, str] = {}
     entries: list[dict[str, Any]] = []
     for person_id, mailbox in plan.people.items():
-        entry = known.get(person_id, {})
-        before, since = entry.get("password"), plan.returning.get(person_id)
-        if since and entry.get("departed") != since:
-            # Of before the departure: known to who knows whom.
-            before = None
+        before = known.get(person_id, {}).get("password")
         if person_id in plan.new:
             passwords[person_id] = before or generated_password()
         if password := passwords.get(person_id, before):
-            entry = _entry(person_id, mailbox.address, password, "person", mailbox.name)
-            entries.append(entry | ({"departed": since} if since else {}))
+            entries.append(_entry(person_id, mailbox.address, password, "person", mailbox.name))
     if entries:
         # Nobody logs in to a unit mailbox: it has no password.
         entries += [

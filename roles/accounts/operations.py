@@ -5,24 +5,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from pyinfra import logger
-from pyinfra.api.command import QuoteString, StringCommand
-from pyinfra.api.exceptions import OperationError
 from pyinfra.api.operation import operation
 from pyinfra.context import host, state
 
 from roles.accounts.handover import hand_over, hashes
-from roles.accounts.reconcile import Plan, Target, reconcile, with_passwords
+from roles.accounts.reconcile import Target, reconcile, with_passwords
 from roles.accounts.registry import Registry
-from roles.accounts.settings import AccountsSettings
 from roles.common.site import Site
 from roles.directory.facts import DirectoryText
 from roles.directory.ldif import entries
 from roles.directory.operations import Commands, feed
-from roles.directory.settings import DirectorySettings
 from roles.directory.tree import service_dn
-
-_FEW = 3
-"""So many mailboxes may always be closed: of a small site each is a large share."""
 
 
 @contextmanager
@@ -33,26 +26,6 @@ def _no_collection() -> Iterator[None]:
         yield
     finally:
         gc.enable()
-
-
-def refusal(plan: Plan, settings: AccountsSettings, allowed: str | int | None) -> str:
-    """Why a plan takes too many mailboxes out of use to be carried out; empty if it does not.
-
-    Args:
-        plan: the plan.
-        settings: the role's; up to three never count as too many.
-        allowed: the number that an operator typed, as a plan showed it.
-    """
-    many = plan.removals > max(_FEW, settings.removal_limit * plan.in_service)
-    if not many or str(plan.removals) == str(allowed):
-        return ""
-    found = f", not {allowed}" if allowed is not None else ""
-    return (
-        f"the registry would lock or close {plan.removals} of {plan.in_service} mailboxes"
-        f"{found}; expected at most {settings.removal_limit:.0%} (accounts.removal_limit). If that "
-        f"is meant, say so: REMOVALS={plan.removals} with make, --removals {plan.removals} with "
-        f"deploy.run, --data removals={plan.removals} with pyinfra"
-    )
 
 
 @operation()
@@ -77,19 +50,10 @@ def registry_entries(
         alien = [f"not of the registry, left alone: {dn}" for dn in plan.unmanaged]
         for line in (*registry.notes, *alien, *plan.words):
             logger.info(f"{host.print_prefix}{line}")
-    if words := refusal(plan, target.settings, host.data.get("removals")):
-        if not state.is_executing:
-            raise OperationError(words)
-        yield StringCommand("echo", QuoteString(words), ">&2; exit 1")
-        return
     if not plan.changes:
         return
     if state.is_executing:
         passwords = hand_over(site.state / "accounts.json", plan)
-        plan = with_passwords(
-            plan,
-            hashes(passwords, target.settings),
-            change_first=site.of(DirectorySettings).password_change_first,
-        )
+        plan = with_passwords(plan, hashes(passwords, target.settings))
     options = f"-x -D '{service_dn(site, 'accounts')}' -y {password_file} -H ldapi:///"
     yield from feed(plan.changes, options)

@@ -4,25 +4,10 @@ import hashlib
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime, timedelta
-from typing import Any
-from zoneinfo import ZoneInfo
+from datetime import UTC, datetime
 
-from roles.accounts.lifecycle import (
-    IN_SERVICE,
-    RIGHT_ATTRIBUTES,
-    Keep,
-    departure,
-    groups,
-    old_addresses,
-    one,
-    over,
-    rights,
-    written,
-)
-from roles.accounts.names import folded, local_part, taken_apart
-from roles.accounts.registry import Delegation, Hidden, Person, Registry, State, Unit
-from roles.accounts.report import report
+from roles.accounts.names import family_name, folded, given_name, local_part
+from roles.accounts.registry import Person, Registry, Right, Unit
 from roles.accounts.settings import AccountsSettings
 from roles.common.errors import SiteError
 from roles.directory.ldif import Attributes, Change, Entries, normalized, same_set
@@ -31,27 +16,15 @@ _MANAGED = frozenset(
     name.lower()
     for name in (
         "cn", "sn", "givenName", "displayName", "title", "telephoneNumber", "departmentNumber",
-        "mail", "mailLocalAddress", "mailHost", "mailRoutingAddress", "mailboxState",
-        "mailboxStateSince", "mailboxExpires", "mailboxRetainUntil", "mailboxSuccessor",
+        "mail", "mailLocalAddress", "mailHost", "mailboxState", "mailboxStateSince",
         "mailboxQuota", "mailboxService", "mailboxGroup", "mailboxSendAs", "mailboxReader",
         "mailboxFiler", "mailboxSender", "owner", "unitKind", "unitParent", "searchName",
-        "postalAddress", "directoryHidden", "directoryOrder", "delegate", "delegationRight",
-        "validFrom", "validUntil",
+        "reservedFor", "reservedAs",
     )
 )  # fmt: skip
 """Attributes that the registry decides; others on its entries are left alone."""
-_DERIVED = frozenset(
-    name.lower()
-    for name in (
-        "mailRoutingAddress", "mailboxGroup", "mailboxSendAs", "mailboxReader", "mailboxFiler",
-        "mailboxSender", "owner",
-    )
-)  # fmt: skip
-"""What a mailbox loses that departs."""
-_HIDDEN: Mapping[Hidden, str] = {
-    "phone": "telephoneNumber", "address": "mail", "location": "postalAddress", "*": "*",
-}  # fmt: skip
-"""What the registry calls an attribute that the public directory leaves out."""
+_LIFECYCLE = ("expiring", "departed", "archived", "purged")
+"""States that a mailbox enters otherwise; the registry does not take them back."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +38,6 @@ class Target:
     role_addresses: Collection[str]
     """Local parts of the postmaster's mailbox."""
     settings: AccountsSettings
-    timezone: str = "Asia/Ho_Chi_Minh"
-    """Where the registry's days begin."""
     now: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     def person(self, person_id: str) -> str:
@@ -85,31 +56,9 @@ class Target:
         """DN of a reserved address."""
         return f"reservedAddress={address},ou=reservations,{self.base}"
 
-    def delegation(self, name: str, code: str) -> str:
-        """DN of a delegation."""
-        return f"cn={name},{self.mailbox(code)}"
-
     def address(self, local: str) -> str:
         """A full address."""
         return f"{local}@{self.domain}"
-
-    def begin(self, day: date | None) -> str:
-        """When a day begins, as the directory has it; empty for none."""
-        if day is None:
-            return ""
-        return written(datetime(day.year, day.month, day.day, tzinfo=ZoneInfo(self.timezone)))
-
-    def end(self, day: date | None) -> str:
-        """When a day is over."""
-        return self.begin(day + timedelta(days=1)) if day else ""
-
-    @property
-    def keep(self) -> Keep:
-        """How long something outlasts its end."""
-        return Keep(
-            timedelta(seconds=self.settings.departed_keep),
-            timedelta(seconds=self.settings.reservation_keep),
-        )
 
 
 @dataclass(frozen=True)
@@ -127,21 +76,15 @@ class Plan:
 
     changes: tuple[Change, ...]
     words: tuple[str, ...]
-    """The steps in words, by unit; empty where there is none."""
+    """Each step in words."""
     unmanaged: tuple[str, ...]
     """DNs of entries that the registry did not make."""
     people: Mapping[str, Mailbox]
-    """Every person of the registry who is in service, by ID."""
+    """Every person of the registry, by ID."""
     units: Mapping[str, Mailbox]
     """Every unit, by code."""
     new: tuple[str, ...]
     """IDs of people who need a first password."""
-    returning: Mapping[str, str] = field(default_factory=dict)
-    """Those among them who had departed, and since when."""
-    removals: int = 0
-    """Mailboxes that would be locked or depart, by the registry and not by time alone."""
-    in_service: int = 0
-    """Mailboxes that are in service now."""
 
 
 def reconcile(registry: Registry, present: Entries, target: Target) -> Plan:
@@ -175,32 +118,14 @@ class _Reconciliation:
         """Address -> who has it or had it (RDN), in the directory."""
         self.former: dict[str, tuple[str, str]] = {}
         """Reservations to make."""
-        self.stated: dict[str, str] = {}
-        """Address -> who has it by the registry (RDN), other than for having been renamed."""
-        self.now = written(target.now)
-        self.ended = [
-            step.change
-            for step in old_addresses(present, target.base, self.now, target.keep)
-            if ",ou=reservations," in step.change.dn
-        ]
-        """Reservations that time ended."""
-        self.ended_aliases = {
-            _reserved_address(change.dn)
-            for change in self.ended
-            if one(present[change.dn], "reservedAs") == "alias"
-        }
         self._read_present()
 
     def _read_present(self) -> None:
-        ended = {change.dn: change for change in self.ended}
         for dn, attributes in self.present.items():
             if ",ou=reservations," in dn:
-                if dn in ended and ended[dn].kind == "delete":
-                    continue
                 address = attributes["reservedAddress"][0].lower()
                 owner = attributes["reservedFor"][0].lower()
-                kind = "none" if dn in ended else one(attributes, "reservedAs") or "none"
-                self.reserved[address] = (owner, kind)
+                self.reserved[address] = (owner, attributes.get("reservedAs", ["none"])[0])
                 self.reserved_for.setdefault(owner, []).append(address)
                 self.owners[address] = owner
         for dn, attributes in self.present.items():
@@ -235,7 +160,6 @@ class _Reconciliation:
                 f"{what}: {address} is {reserved} {owner} in the directory; expected an address "
                 "that nobody else has or had"
             )
-        self.stated[address] = own
         return address
 
     def _people_addresses(self) -> dict[str, str]:
@@ -256,8 +180,7 @@ class _Reconciliation:
                 fresh.append(person)
         for person in sorted(fresh, key=lambda person: _natural(person.id)):
             own = normalized(self.target.person(person.id)).partition(",")[0]
-            wish = local_part(person.name, self.target.settings.address_policy)
-            number = 1
+            wish, number = local_part(person.name), 1
             while True:
                 local = wish if number == 1 else f"{wish}{number}"
                 address = self.target.address(local)
@@ -277,9 +200,8 @@ class _Reconciliation:
             for address in self.reserved_for.get(own, [])
             if self.reserved[address][1] == "alias"
         )
-        self.stated[primary] = own
         before = found.get("mail", [primary])[0].lower()
-        if before != primary and before not in addresses and self.target.settings.alias_keep:
+        if before != primary:
             self.former[before] = (own, "alias")
             addresses.add(before)
         return [primary, *sorted(addresses - {primary})]
@@ -318,58 +240,14 @@ class _Reconciliation:
             )
         )
 
-    def _life(self, dn: str, wish: State, until: date | None = None) -> Attributes:
-        """The state of a mailbox, since when, and what comes with it.
-
-        Args:
-            dn: the mailbox.
-            wish: what the registry says.
-            until: the last day of service, that day included.
-        """
+    def _state(self, dn: str, state: str) -> Attributes:
         found = self.present.get(normalized(dn), {})
-        before, ended = one(found, "mailboxState"), one(found, "mailboxExpires")
-        end = self.target.end(until)
-        expires = {"mailboxExpires": [end]} if end else {}
-        if wish == "departed" or over(end, self.now):
-            if before and before not in IN_SERVICE:
-                names = ("mailboxState", "mailboxStateSince", "mailboxRetainUntil")
-                return expires | {name: found[name] for name in names if name in found}
-            since = ended if over(ended, self.now) else self.now
-            return expires | departure(found, since, self.target.keep)
-        state = "expiring" if end and wish == "active" else wish
-        since = one(found, "mailboxStateSince") if before == state else self.now
-        return expires | _filled(mailboxState=[state], mailboxStateSince=[since])
-
-    def _vanished(self, dn: str) -> Attributes:
-        """A mailbox whose row is gone from the registry: it departs, with its addresses."""
-        found = self.present[dn]
-        own = dn.partition(",")[0]
-        result = {
-            name: values for name, values in found.items() if name.lower() in _MANAGED - _DERIVED
-        } | self._life(dn, "departed")
-        result["mailLocalAddress"] = [
-            address
-            for address in found.get("mailLocalAddress", [])
-            if self.owners[address.lower()] == own
-            and (
-                address in found["mail"]
-                or (
-                    address.lower() not in self.ended_aliases
-                    and self.reserved.get(address.lower()) != (own, "none")
-                )
-            )
-        ]
-        return {name: values for name, values in result.items() if values}
-
-    def _rule(self, code: str, name: str) -> Any:
-        """A setting as it holds in a unit: by its rule, by a unit's above, or by the province's."""
-        settings, units = self.target.settings, self.registry.units
-        while code:
-            found = getattr(settings.unit_rules.get(code), name, None)
-            if found is not None:
-                return found
-            code = units[code].parent
-        return getattr(settings, name)
+        before = found.get("mailboxState", [""])[0]
+        if before == state or before in _LIFECYCLE:
+            since = found.get("mailboxStateSince", [])
+            return {"mailboxState": [before], **({"mailboxStateSince": since} if since else {})}
+        now = self.target.now.strftime("%Y%m%d%H%M%SZ")
+        return {"mailboxState": [state], "mailboxStateSince": [now]}
 
     def _unit(self, unit: Unit) -> Attributes:
         return _filled(
@@ -379,78 +257,10 @@ class _Reconciliation:
             unitKind=[unit.kind],
             unitParent=[self.target.unit(unit.parent)] if unit.parent else [],
             telephoneNumber=[unit.phone],
-            # `$` parts the lines of such a value (RFC 4517).
-            postalAddress=[unit.location.replace("\\", "\\5C").replace("$", "\\24")],
             owner=[self.target.person(unit.head)] if unit.head else [],
             searchName=[folded(unit.name)],
-            directoryHidden=[_HIDDEN[name] for name in unit.hidden],
-            directoryOrder=_number(unit.order),
             managedBy=["registry"],
         )
-
-    def _delegations(self, code: str, given: Iterable[Delegation]) -> dict[str, Attributes]:
-        """The entries of a unit's delegations, by DN: one a person and pair of dates."""
-        target = self.target
-        by_dates: dict[tuple[str, str, str], set[str]] = {}
-        for one_ in given:
-            key = (one_.person, target.begin(one_.since), target.end(one_.until))
-            by_dates.setdefault(key, set()).add(one_.right)
-        result: dict[str, Attributes] = {}
-        taken = {person.lower() for person, _, _ in by_dates}
-        first: set[str] = set()
-        for person, since, until in sorted(by_dates):
-            name, number = person, 2
-            while person in first and name.lower() in taken:
-                name, number = f"{person}-{number}", number + 1
-            first.add(person)
-            taken.add(name.lower())
-            result[target.delegation(name, code)] = _filled(
-                objectClass=["mailboxDelegation"],
-                cn=[name],
-                delegate=[target.person(person)],
-                delegationRight=sorted(by_dates[person, since, until]),
-                validFrom=[since],
-                validUntil=[until],
-                managedBy=["registry"],
-            )
-        return result
-
-    def _rights(
-        self, mailboxes: dict[str, Attributes], primaries: Mapping[str, str], away: set[str]
-    ) -> tuple[dict[str, Attributes], dict[str, set[str]], dict[str, set[str]]]:
-        """Write on each unit mailbox who has rights on it now.
-
-        Returns:
-            The entries of delegations, by DN; the groups of people, and in whose name they send,
-            by ID.
-        """
-        target = self.target
-        result: dict[str, Attributes] = {}
-        by_unit: dict[str, list[Delegation]] = {}
-        for given in self.registry.delegations:
-            by_unit.setdefault(given.unit, []).append(given)
-        ids = {
-            normalized(target.person(person_id)): person_id for person_id in self.registry.people
-        }
-        opens: dict[str, set[str]] = {}
-        send_as: dict[str, set[str]] = {}
-        for code, unit in self.registry.units.items():
-            entries = self._delegations(code, by_unit.get(code, ()))
-            result.update(entries)
-            attributes = mailboxes[code]
-            head = target.person(unit.head) if unit.head else ""
-            held = rights(head, entries.values(), away, self.now)
-            for right, name in RIGHT_ATTRIBUTES:
-                holders = sorted(ids[dn] for dn, given_ in held.items() if right in given_)
-                if holders:
-                    attributes[name] = [target.person(holder) for holder in holders]
-            if unit.redirect and unit.head and normalized(head) not in away:
-                attributes["mailRoutingAddress"] = [primaries[unit.head]]
-            for dn, given_ in held.items():
-                opens.setdefault(ids[dn], set()).update(groups(code, given_))
-                if "send" in given_:
-                    send_as.setdefault(ids[dn], set()).update(attributes["mailLocalAddress"])
-        return result, opens, send_as
 
     def wanted(self) -> tuple[dict[str, Attributes], dict[str, Mailbox], dict[str, Mailbox]]:
         """Every entry that shall be, by DN, and the mailboxes of people and units."""
@@ -476,12 +286,11 @@ class _Reconciliation:
                 mail=[primary],
                 mailLocalAddress=self._all_addresses(dn, primary, aliases),
                 mailHost=[self._store(dn, unit.store, unit.code, what)],
-                **self._life(dn, "active"),
+                **self._state(dn, "active"),
                 mailboxService=["lmtp"],
-                mailboxQuota=[str(unit.quota or self._rule(unit.code, "unit_quota"))],
+                mailboxQuota=[str(unit.quota or settings.unit_quota)],
                 owner=[target.person(unit.head)] if unit.head else [],
                 searchName=[folded(unit.name)],
-                directoryHidden=[_HIDDEN[name] for name in unit.hidden],
                 managedBy=["registry"],
             )
         # Addresses that the registry names come before those that are made.
@@ -493,62 +302,61 @@ class _Reconciliation:
             for person in self.registry.people.values()
         }
         primaries = self._people_addresses()
-        lives = {
-            person.id: self._life(target.person(person.id), person.state, person.until)
-            for person in self.registry.people.values()
-        }
-        away = {
-            normalized(target.person(person_id))
-            for person_id, life in lives.items()
-            if life["mailboxState"][0] not in IN_SERVICE
-        }
-        delegations, opens, send_as = self._rights(mailboxes, primaries, away)
-        result.update(delegations)
+        groups: dict[str, list[str]] = {}
+        send_as: dict[str, list[str]] = {}
+        for code, rights in sorted(self.registry.holders().items()):
+            attributes = mailboxes[code]
+            for right, name in _RIGHT_ATTRIBUTES:
+                if holders := rights[right]:
+                    attributes[name] = [target.person(holder) for holder in sorted(holders)]
+            for holder in rights["read"]:
+                groups.setdefault(holder, []).append(code)
+            # The group whose rights the stores give to those who also file and delete.
+            for holder in rights["file"]:
+                groups.setdefault(holder, []).append(f"{code}+file")
+            for holder in rights["send"]:
+                send_as.setdefault(holder, []).extend(attributes["mailLocalAddress"])
         people: dict[str, Mailbox] = {}
         for person in self.registry.people.values():
             dn, primary = target.person(person.id), primaries[person.id]
-            if normalized(dn) not in away:
-                people[person.id] = Mailbox(dn, primary, person.name)
-            parts = taken_apart(person.name)
+            people[person.id] = Mailbox(dn, primary, person.name)
             result[dn] = _filled(
                 objectClass=["inetOrgPerson", "inetLocalMailRecipient", "mailboxAccount"],
                 employeeNumber=[person.id],
                 cn=[person.name],
                 displayName=[person.name],
-                sn=[parts.family or parts.given],
-                givenName=[parts.given],
+                sn=[family_name(person.name)],
+                givenName=[given_name(person.name)],
                 title=[person.title],
                 telephoneNumber=[person.phone],
                 departmentNumber=[person.unit],
                 mail=[primary],
                 mailLocalAddress=self._all_addresses(dn, primary, aliases_of[person.id]),
                 mailHost=[self._store(dn, person.store, person.unit, f"person {person.id}")],
-                **lives[person.id],
-                mailboxSuccessor=[target.person(person.successor)] if person.successor else [],
-                mailboxService=list(person.services or self._rule(person.unit, "services")),
-                mailboxQuota=[str(person.quota or self._rule(person.unit, "person_quota"))],
-                mailboxGroup=sorted(opens.get(person.id, ())),
-                mailboxSendAs=sorted(send_as.get(person.id, ())),
+                **self._state(dn, person.state),
+                mailboxService=list(person.services or settings.services),
+                mailboxQuota=[str(person.quota or settings.person_quota)],
+                mailboxGroup=groups.get(person.id, []),
+                mailboxSendAs=sorted(send_as.get(person.id, [])),
                 searchName=[folded(person.name)],
-                directoryHidden=[_HIDDEN[name] for name in person.hidden],
-                directoryOrder=_number(person.order),
                 managedBy=["registry"],
             )
         for code, attributes in mailboxes.items():
             result[units[code].dn] = attributes
-        self._check_stores(result, units)
+        self._check_stores(result, people, units)
         return result, people, units
 
-    def _check_stores(self, entries: dict[str, Attributes], units: dict[str, Mailbox]) -> None:
-        for code, mailbox in units.items():
-            store = entries[mailbox.dn]["mailHost"]
-            for holder in entries[mailbox.dn].get("mailboxReader", ()):
-                other = entries[holder]["mailHost"]
+    def _check_stores(
+        self, entries: dict[str, Attributes], people: dict[str, Mailbox], units: dict[str, Mailbox]
+    ) -> None:
+        for code, rights in self.registry.holders().items():
+            store = entries[units[code].dn]["mailHost"]
+            for holder in sorted(rights["read"]):
+                other = entries[people[holder].dn]["mailHost"]
                 if other != store:
                     self.mistakes.append(
-                        f"person {entries[holder]['employeeNumber'][0]} reads the mailbox of "
-                        f"{code}, but lies on {other[0]} and the mailbox on {store[0]}; expected "
-                        "both on one store"
+                        f"person {holder} reads the mailbox of {code}, but lies on {other[0]} and "
+                        f"the mailbox on {store[0]}; expected both on one store"
                     )
 
     # -- the plan ------------------------------------------------------------------------------
@@ -563,15 +371,10 @@ class _Reconciliation:
             normalized(f"ou={name},{self.target.base}") for name in ("units", "people", "mailboxes")
         }
         for key, attributes in self.present.items():
-            above = key.partition(",")[2]
-            if above not in containers and "delegate" not in attributes:
+            if key.partition(",")[2] not in containers:
                 continue
             if attributes.get("managedBy") == ["registry"]:
-                if key in by_key:
-                    continue
-                if "mailboxState" in attributes:
-                    wanted[key], by_key[key] = self._vanished(key), key
-                else:
+                if key not in by_key:
                     gone.append(key)
             else:
                 unmanaged.append(key)
@@ -582,7 +385,7 @@ class _Reconciliation:
                     )
         if self.mistakes:
             raise SiteError("\n".join(sorted(self.mistakes)))
-        self._reserve_lost(wanted, by_key)
+        self._reserve_lost(wanted, by_key, gone)
 
         added: list[Change] = []
         modified: list[Change] = []
@@ -592,97 +395,54 @@ class _Reconciliation:
                 added.append(Change("add", dn, attributes))
             elif differing := _differing(attributes, found):
                 modified.append(Change("modify", dn, differing))
-        returning = {
-            person_id: one(found, "mailboxStateSince")
-            for person_id, mailbox in people.items()
-            if (found := self.present.get(normalized(mailbox.dn)))
-            and one(found, "mailboxState") not in IN_SERVICE
-        }
-        back = {normalized(people[person_id].dn) for person_id in returning}
+        freed = self._freed(added, modified)
+        parents = set(gone)
+        gone += [key for key in self.present if key.partition(",")[2] in parents]
         changes = [
             # An address is reserved before anybody loses it: a run that is cut off here forgets
             # nothing.
             *self._reservations(),
-            *self._freed(added, modified),
-            # Who comes back has new passwords only, for applications as well.
-            *(Change("delete", key, {}) for key in self.present if key.partition(",")[2] in back),
+            *freed,
             *sorted(added, key=lambda change: _place(change.dn)),
             *sorted(modified, key=lambda change: _place(change.dn)),
             *(Change("delete", dn, {}) for dn in sorted(gone, key=_depth_and_place)),
-            *self._needless(),
         ]
         new = tuple(
             person_id
             for person_id, mailbox in sorted(people.items())
-            if normalized(mailbox.dn) not in self.present or person_id in returning
+            if normalized(mailbox.dn) not in self.present
         )
-        words = report(
-            changes, self.present, {key: wanted[dn] for key, dn in by_key.items()},
-            self.target.timezone,
-        )  # fmt: skip
-        serving = [
-            key
-            for key, found in self.present.items()
-            if one(found, "mailboxState") in IN_SERVICE and one(found, "managedBy") == "registry"
-        ]
-        return Plan(
-            tuple(changes), words, tuple(sorted(unmanaged)), people, units, new, returning,
-            sum(self._removed(key, wanted[by_key[key]]) for key in serving), len(serving),
-        )  # fmt: skip
+        words = tuple(line for change in changes for line in self._words(change))
+        return Plan(tuple(changes), words, tuple(sorted(unmanaged)), people, units, new)
 
-    def _removed(self, key: str, wanted: Attributes) -> bool:
-        """Whether the registry takes a mailbox out of use; what time alone ends was announced."""
-        found = self.present[key]
-        before, after = one(found, "mailboxState"), one(wanted, "mailboxState")
-        if after == "locked":
-            return before != "locked"
-        return after not in IN_SERVICE and not over(one(found, "mailboxExpires"), self.now)
-
-    def _needless(self) -> list[Change]:
-        """Reservations of what their owners have again by the registry."""
-        ended = {change.dn for change in self.ended if change.kind == "delete"}
-        return [
-            Change("delete", dn, {})
-            for address, (owner, _) in sorted(self.reserved.items())
-            if self.stated.get(address) == owner
-            and address not in self.former
-            and (dn := normalized(self.target.reservation(address))) not in ended
-        ]
-
-    def _reserve_lost(self, wanted: dict[str, Attributes], by_key: Mapping[str, str]) -> None:
+    def _reserve_lost(
+        self, wanted: dict[str, Attributes], by_key: Mapping[str, str], gone: Sequence[str]
+    ) -> None:
         """Reserve what somebody loses: it is given to nobody else."""
         free = set(self._role_addresses())
-        # Their reservation counts from the day on which they ended as aliases.
-        free |= self.ended_aliases
         for key, found in self.present.items():
-            if key not in by_key:
+            if key not in by_key and key not in gone:
                 continue
-            own = key.partition(",")[0]
-            for address in _addresses(found) - _addresses(wanted[by_key[key]]) - free:
-                self.former.setdefault(address, (own, "none"))
+            keeps = _addresses(wanted[by_key[key]]) if key in by_key else set()
+            for address in _addresses(found) - keeps - free:
+                self.former.setdefault(address, (key.partition(",")[0], "none"))
 
     def _reservations(self) -> list[Change]:
-        # Of one address only one step: it is reserved anew, or its reservation ends.
-        changes = [c for c in self.ended if _reserved_address(c.dn) not in self.former]
-        settings = self.target.settings
+        changes = []
         for address, (owner, kind) in sorted(self.former.items()):
             dn = self.target.reservation(address)
-            keep = settings.alias_keep if kind == "alias" else settings.reservation_keep
-            values = {
-                "reservedFor": [owner],
-                "reservedAs": [kind],
-                "validFrom": [self.now],
-                "validUntil": [written(self.target.now + timedelta(seconds=keep))],
-            }
-            if normalized(dn) not in self.present:
+            if address not in self.reserved:
                 attributes = _filled(
                     objectClass=["addressReservation"],
                     reservedAddress=[address],
-                    **values,
+                    reservedFor=[owner],
+                    reservedAs=[kind],
+                    validFrom=[self.target.now.strftime("%Y%m%d%H%M%SZ")],
                     managedBy=["registry"],
                 )
                 changes.append(Change("add", dn, attributes))
-            else:
+            elif self.reserved[address] != (owner, kind):
+                values = {"reservedFor": [owner], "reservedAs": [kind]}
                 changes.append(Change("modify", dn, values))
         return changes
 
@@ -702,22 +462,40 @@ class _Reconciliation:
             and (left := _addresses(self.present[normalized(dn)]) - (addresses & gained))
         ]
 
+    def _words(self, change: Change) -> list[str]:
+        found = self.present.get(normalized(change.dn), {})
+        what = _called(change.dn, {**found, **change.attributes})
+        if change.kind == "add":
+            return [f"+ {what}{_summary(change.attributes)}"]
+        if change.kind == "delete":
+            return [f"- {what}"]
+        lines = []
+        for name, values in change.attributes.items():
+            before = next((v for k, v in found.items() if k.lower() == name.lower()), [])
+            if name == "mailboxStateSince":
+                continue
+            if max(len(before), len(values)) <= 1:
+                step = f"{_or_none(before)} -> {_or_none(values)}"
+            else:
+                gone = [f"-{_short(value)}" for value in before if value not in values]
+                step = " ".join([*gone, *(f"+{_short(v)}" for v in values if v not in before)])
+            lines.append(f"~ {what}: {name}: {step}")
+        return lines
 
-def with_passwords(plan: Plan, hashes: Mapping[str, str], *, change_first: bool = False) -> Plan:
-    """The plan with the first password of each new person, by ID.
 
-    Args:
-        plan: the plan.
-        hashes: what each password is kept as.
-        change_first: whether it must be changed before anything else.
-    """
-    more = {"pwdReset": ["TRUE"]} if change_first else {}
+_RIGHT_ATTRIBUTES: tuple[tuple[Right, str], ...] = (
+    ("read", "mailboxReader"),
+    ("file", "mailboxFiler"),
+    ("send", "mailboxSender"),
+)
+
+
+def with_passwords(plan: Plan, hashes: Mapping[str, str]) -> Plan:
+    """The plan with the first password of each new person, by ID."""
     by_dn = {plan.people[person_id].dn: value for person_id, value in hashes.items()}
     changes = tuple(
-        replace(
-            change, attributes={**change.attributes, "userPassword": [by_dn[change.dn]], **more}
-        )
-        if change.dn in by_dn and "mailboxState" in change.attributes
+        replace(change, attributes={**change.attributes, "userPassword": [by_dn[change.dn]]})
+        if change.kind == "add" and change.dn in by_dn
         else change
         for change in plan.changes
     )
@@ -739,13 +517,10 @@ def _differing(wanted: Attributes, found: Attributes) -> Attributes:
     result = {
         name: values
         for name, values in wanted.items()
-        # The same list in the same order is the rule, and seen at once.
-        if values != (present := found.get(name, []))
-        and name.lower() in _MANAGED
-        and not same_set(name, values, present)
+        if name.lower() in _MANAGED and not same_set(name, values, found.get(name, []))
     }
-    for name in sorted(found.keys() - wanted.keys()):
-        if name.lower() in _MANAGED:
+    for name in found:
+        if name.lower() in _MANAGED and name not in wanted:
             result[name] = []
     return result
 
@@ -756,23 +531,53 @@ def _natural(text: str) -> tuple[tuple[int, str], ...]:
     return tuple((int(part), "") if part.isdigit() else (-1, part) for part in parts)
 
 
-def _number(value: int | None) -> list[str]:
-    return [] if value is None else [str(value)]
-
-
-def _reserved_address(dn: str) -> str:
-    return normalized(dn).partition(",")[0].partition("=")[2]
-
-
-def _place(dn: str) -> tuple[int, int, str]:
-    """Units before people before mailboxes before delegations: what is named is there first."""
+def _place(dn: str) -> tuple[int, str]:
+    """Units before people before mailboxes: what is named is there before what names it."""
     for place, container in enumerate(("ou=units", "ou=people", "ou=mailboxes")):
         if f",{container}," in normalized(dn):
-            return place, dn.count(","), dn
-    return len(dn), 0, dn
+            return place, dn
+    return len(dn), dn
 
 
 def _depth_and_place(dn: str) -> tuple[int, int, str]:
     """What lies below an entry goes before it; mailboxes before people before units."""
-    place, _, name = _place(dn)
+    place, name = _place(dn)
     return -dn.count(","), -place, name
+
+
+def _called(dn: str, attributes: Mapping[str, Sequence[str]]) -> str:
+    """An entry in words."""
+    rdn, _, above = normalized(dn).partition(",")
+    value = rdn.partition("=")[2]
+    name = " ".join(attributes.get("displayName", ()))
+    address = "".join(attributes.get("mail", ())[:1])
+    if above.startswith("ou=reservations"):
+        return f"reserved address {value}"
+    if above.startswith("ou=units"):
+        return f"unit {value} ({name})"
+    kind = "unit mailbox" if above.startswith("ou=mailboxes") else f"person {value}"
+    return f"{kind} <{address}> ({name})"
+
+
+def _summary(attributes: Mapping[str, Sequence[str]]) -> str:
+    """What is worth knowing of a new entry."""
+    names = (
+        "departmentNumber", "title", "mailHost", "mailboxQuota", "mailboxGroup", "unitParent",
+        "reservedFor", "reservedAs",
+    )  # fmt: skip
+    shown = [
+        f"{name} {' '.join(_short(value) for value in attributes[name])}"
+        for name in names
+        if attributes.get(name)
+    ]
+    return f": {', '.join(shown)}" if shown else ""
+
+
+def _short(value: str) -> str:
+    """A DN by its first value, anything else as it is."""
+    match = re.match(r"\w+=([^,]+),ou=(units|people|mailboxes),", value)
+    return match[1] if match else value
+
+
+def _or_none(values: Sequence[str]) -> str:
+    return _short(values[0]) if values else "nothing"

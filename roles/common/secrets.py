@@ -58,8 +58,6 @@ class Secrets(BaseModel):
     """`cn=postfix`: looks up recipients, aliases and senders."""
     directory_webmail_password: SecretStr = _password()
     """`cn=webmail`: reads the address book."""
-    directory_publicdirectory_password: SecretStr = _password()
-    """`cn=publicdirectory`: reads what the public directory may show."""
     webmail_database_password: SecretStr = _password()
     """PostgreSQL role of the webmail."""
     webmail_session_key: SecretStr = _password(24)

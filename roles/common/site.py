@@ -48,7 +48,6 @@ ROLES: Mapping[str, tuple[Group, ...]] = {
     # After the MTA: on a front its SASL socket lies in Postfix' queue directory.
     "mailstore": ("store", "front"),
     "webmail": ("front",),
-    "publicdirectory": ("front",),
 }
 """The roles in the order in which they are deployed, and the groups that switch each one on."""
 

@@ -22,8 +22,6 @@ DATA = "/var/lib/ldap/mail"
 """The database of units, people and mailboxes."""
 AUDIT = "/var/lib/ldap/accesslog"
 """The database of the audit log."""
-WORDS = "/var/lib/site-directory/words"
-"""Folder of the list of forbidden passwords, as cracklib reads it."""
 REPLICATOR = "/etc/ldap/replicator.secret"
 """The password with which the directory hosts read each other; only where there are several."""
 LOCKED = "exec 9>/run/site-directory.lock && flock -w 900 9"
@@ -167,31 +165,3 @@ class Behind(FactBase[list[str]]):
     def process(self, output: Iterable[str]) -> list[str]:
         """One name a line."""
         return list(output)
-
-
-class PackedWords(FactBase[bool]):
-    """Whether the list of forbidden passwords was packed from these very files."""
-
-    def command(self, sources: Sequence[str]) -> StringCommand:
-        """Compare the digest that was written behind the list.
-
-        Args:
-            sources: the program and the lists that it reads.
-        """
-        return StringCommand(
-            words_digest(sources), f"2>/dev/null | cmp -s - {WORDS}/digest && echo packed || true"
-        )
-
-    @staticmethod
-    def default() -> bool:
-        """Never yet."""
-        return False
-
-    def process(self, output: Iterable[str]) -> bool:
-        """One word, or none."""
-        return "packed" in output
-
-
-def words_digest(sources: Sequence[str]) -> str:
-    """The command that prints the digest of the files that forbidden passwords come from."""
-    return f"cat {' '.join(sources)} | sha256sum"

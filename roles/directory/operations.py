@@ -7,25 +7,21 @@ from pyinfra import logger
 from pyinfra.api.command import FileUploadCommand, QuoteString, StringCommand
 from pyinfra.api.exceptions import OperationError
 from pyinfra.api.host import Host
-from pyinfra.api.operation import OperationMeta, operation
+from pyinfra.api.operation import operation
 from pyinfra.context import host, state
 from pyinfra.facts.files import File
 
 from roles.common.files import redacted
-from roles.common.plan import say
 from roles.common.redaction import MASK
 from roles.directory.config import difference
 from roles.directory.facts import (
     CONFIG,
     LOCKED,
     REPLICATOR,
-    WORDS,
     Behind,
     DirectoryText,
     Holding,
-    PackedWords,
     SlapdConfig,
-    words_digest,
 )
 from roles.directory.ldif import Attributes, Change, changed_attributes, entries, same_set
 from roles.directory.ldif import normalized as normalized_dn
@@ -56,26 +52,6 @@ def _with_file(text: str, command: str) -> Commands:
     yield FileUploadCommand(BytesIO(text.encode()), path)
     yield StringCommand(
         f"{LOCKED} && {command} {path} >/dev/null; result=$?; rm -f {path}; exit $result"
-    )
-
-
-@operation()
-def forbidden_passwords(
-    sources: Sequence[str], after: Sequence[OperationMeta]
-) -> Generator[StringCommand, None, None]:
-    """The list of forbidden passwords, packed for slapd; takes a few seconds.
-
-    Args:
-        sources: on the host, the program, names of people, lists of words.
-        after: the operations that write them.
-    """
-    packed = host.get_fact(PackedWords, sources=list(sources))
-    if packed and not (not state.is_executing and any(meta.will_change for meta in after)):
-        return
-    say("the list of forbidden passwords: packed anew")
-    program, *lists = sources
-    yield StringCommand(
-        f"{program} {WORDS} {' '.join(lists)} && {words_digest(sources)} > {WORDS}/digest"
     )
 
 

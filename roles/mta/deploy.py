@@ -9,17 +9,14 @@ from roles.common.packages import packages
 from roles.common.services import service
 from roles.common.site import current_host, current_site
 from roles.common.tunnels import tunnel
-from roles.common.users import in_group, system_user
-from roles.mta.values import LIST_PASSWORD, LISTS, values
+from roles.common.users import in_group
+from roles.mta.values import values
 
 _CHECK_POSTFIX = "/usr/local/libexec/site/check-postfix"
 _UNIT = "/etc/systemd/system/postfix.service.d/site.conf"
 _SPF = "/etc/postfix-policyd-spf-python/policyd-spf.conf"
 _LIMITS = "/etc/policyd-rate-limit.yaml"
 _UNITS = "/etc/systemd/system"
-_LOOKUPS = {"mailhost", "further", "list"}
-_LOOKUPS_OF_MX = {"alias", "redirect", "transport"}
-_LOOKUPS_OF_FRONT = {"sender", "senders", "units"}
 
 
 @deploy("Mta")
@@ -49,10 +46,9 @@ def mta() -> None:
     if host.serves("front"):
         _sending_limits(names)
 
-    _lists()
-    lookups = set(_LOOKUPS)
-    lookups |= _LOOKUPS_OF_MX if host.serves("mx") else set()
-    lookups |= _LOOKUPS_OF_FRONT if host.serves("front") else set()
+    lookups = ["mailhost"]
+    lookups += ["alias", "transport"] if host.serves("mx") else []
+    lookups += ["sender", "senders"] if host.serves("front") else []
     # The directory's password is in them. What main.cf names is in place before main.cf is.
     files = [_postfix(f"ldap/{lookup}.cf", names, mode="640") for lookup in sorted(lookups)]
     files += [_postfix(name, names) for name in ("bounce.cf", "master.cf", "main.cf")]
@@ -60,7 +56,7 @@ def mta() -> None:
         files,
         absent=sorted(
             f"/etc/postfix/ldap/{lookup}.cf"
-            for lookup in (_LOOKUPS | _LOOKUPS_OF_MX | _LOOKUPS_OF_FRONT) - lookups
+            for lookup in {"mailhost", "alias", "transport", "sender", "senders"} - set(lookups)
         ),
         check=Check(f"{_CHECK_POSTFIX} {{tree}}", tree="/etc/postfix"),
         name="Configuration",
@@ -83,25 +79,6 @@ def _policy_services(names: dict[str, Any]) -> None:
         template("mta", "/etc/stunnel/quota-client.conf", **names),
         template("mta", f"{_UNITS}/stunnel@quota-client.service.d/site.conf"),
         unit="stunnel@quota-client.service",
-    )
-
-
-def _lists() -> None:
-    """What Postfix asks who may write to a distribution list, and what delivers to one."""
-    packages(name="Lists", names=["python3-ldap"])
-    sysusers = template("mta", "/etc/sysusers.d/site-lists.conf")
-    configure([sysusers], name="The user that the lists' program runs as, described")
-    system_user(
-        name="The user that the lists' program runs as", user="site-lists", sysusers=sysusers.path
-    )
-    password = current_site().secrets.directory_postfix_password.get_secret_value().encode()
-    configure(
-        [
-            static("mta", "lists.py", LISTS, mode="755"),
-            ConfigFile(LIST_PASSWORD, password, mode="640", group="site-lists"),
-        ],
-        check=Check(f"python3 {{{LISTS}}} --help >/dev/null"),
-        name="Who may write to a list, and who is in it",
     )
 
 

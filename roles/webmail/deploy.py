@@ -6,9 +6,8 @@ from roles.common.errors import SiteError
 from roles.common.files import configure, template
 from roles.common.packages import packages
 from roles.common.site import Site, current_host, current_site
-from roles.common.users import system_user
 from roles.database.settings import DatabaseSettings
-from roles.webmail.operations import locale
+from roles.webmail.operations import locale, system_user
 from roles.webmail.roundcube import roundcube, sweepers
 from roles.webmail.settings import WebmailSettings
 from roles.webmail.web import nginx, php

@@ -49,6 +49,7 @@ def roundcube(settings: WebmailSettings, contact: str) -> None:
                 message_size=site.of(MtaSettings, host.name).message_size,
                 recipients=site.of(MtaSettings, host.name).recipients_per_message,
                 password_length=site.of(DirectorySettings).password_length,
+                change_first=site.of(DirectorySettings).password_change_first,
             )
         ],
         check=Check(f"{_CHECK} {{{_CONFIG}}}"),
@@ -69,9 +70,8 @@ def sweepers() -> None:
 def _plugin() -> list[ConfigFile]:
     """Our plug-in, and the driver that it brings to the plug-in `password`."""
     names = [
-        "province.php", "province_directory.php", "province_addressbook.php",
-        "province_passwords.php", "province.css", "logo.svg", "blank.html",
-        *(f"localization/{name}.inc" for name in TEXTS),
+        "province.php", "province_directory.php", "province_addressbook.php", "province.css",
+        "logo.svg", "blank.html", *(f"localization/{name}.inc" for name in TEXTS),
     ]  # fmt: skip
     driver = "/usr/share/roundcube/plugins/password/drivers/province.php"
     return [

@@ -4,7 +4,6 @@ from roles.common.files import Check, configure, static, template
 from roles.common.services import service
 from roles.common.site import current_host, current_site
 from roles.mta.settings import MtaSettings
-from roles.publicdirectory.settings import PublicDirectorySettings
 from roles.webmail.errors import ERROR_PAGES
 from roles.webmail.settings import WebmailSettings
 
@@ -71,12 +70,7 @@ def nginx(settings: WebmailSettings, contact: str) -> None:
             "/etc/nginx/nginx.conf",
             upload=site.of(MtaSettings, host.name).message_size + 2**20,
         ),
-        template(
-            "webmail",
-            "/etc/nginx/conf.d/webmail.conf",
-            settings=settings,
-            public=site.of(PublicDirectorySettings, host.name),
-        ),
+        template("webmail", "/etc/nginx/conf.d/webmail.conf", settings=settings),
     ]
     nginx_config = configure(
         files,

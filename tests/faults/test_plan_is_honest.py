@@ -27,7 +27,7 @@ recipients_per_hour = 500
 
 [mailstore]
 user_connections = 20
-person_trash_keep = "29d"
+trash_keep = "29d"
 
 [filtering]
 queue = 90

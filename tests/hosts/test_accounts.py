@@ -47,19 +47,3 @@ def test_every_unit_has_a_mailbox_on_a_store(directory: Entries, site: Site) -> 
         entry = directory[f"cn={code},ou=mailboxes,{site.base_dn}"]
         assert entry["mail"] == [f"{code}@{site.domain}"]
         assert entry["mailHost"][0] in site.store_names
-
-
-@pytest.mark.regulation("12")
-def test_what_time_alone_brings_comes(host: Host) -> None:
-    unit = host.service("site-lifecycle.service")
-    assert unit.is_running
-    assert unit.is_enabled
-
-
-def test_its_program_is_not_root_and_may_do_nothing_else(host: Host) -> None:
-    said = host.check_output(
-        "systemctl show site-lifecycle.service -p User,NoNewPrivileges,ProtectSystem"
-    )
-    assert set(said.split()) == {
-        "User=site-lifecycle", "NoNewPrivileges=yes", "ProtectSystem=strict",
-    }  # fmt: skip

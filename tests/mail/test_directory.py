@@ -53,18 +53,15 @@ PERSON = ["inetOrgPerson", "inetLocalMailRecipient", "mailboxAccount"]
 READS = {
     "dovecot": {
         "objectClass", "mail", "mailLocalAddress", "mailHost", "mailboxState", "mailboxService",
-        "mailboxQuota", "mailboxGroup", "employeeNumber",
+        "mailboxQuota", "mailboxGroup",
     },
     "postfix": {
         "objectClass", "mail", "mailLocalAddress", "mailHost", "mailboxState", "mailboxService",
-        "mailboxSendAs", "departmentNumber",
+        "mailboxSendAs",
     },
     "webmail": {
         "objectClass", "mail", "mailLocalAddress", "mailboxState", "mailboxSendAs", "cn", "sn",
         "givenName", "displayName", "title", "telephoneNumber", "departmentNumber", "searchName",
-    },
-    "publicdirectory": {
-        "objectClass", "mail", "cn", "title", "telephoneNumber", "departmentNumber",
     },
 }  # fmt: skip
 """What each service reads of a person: what it needs, and nothing else."""
@@ -355,13 +352,12 @@ OF_A_UNIT_MAILBOX = {
     },
     "postfix": {
         "objectClass", "mail", "mailLocalAddress", "mailHost", "mailboxState", "mailboxService",
-        "mailboxSender", "departmentNumber",
+        "mailboxSender",
     },
     "webmail": {
         "objectClass", "mail", "mailLocalAddress", "mailboxState", "mailboxSender", "cn",
         "displayName", "departmentNumber", "searchName",
     },
-    "publicdirectory": {"objectClass", "mail", "cn"},
     "replicator": NOTHING,
 }  # fmt: skip
 """What each service reads of a unit mailbox."""
@@ -373,13 +369,10 @@ LIST = {"objectClass", "cn", "mail", "mailLocalAddress", "listScope", "listPoste
 DOMAIN = {"objectClass", "associatedDomain", "managedBy"}
 OF_OTHERS = {
     "dovecot": {"units": NOTHING, "lists": NOTHING, "domains": NOTHING},
-    "postfix": {"units": {"objectClass", "unitParent"}, "lists": LIST, "domains": DOMAIN},
+    "postfix": {"units": NOTHING, "lists": LIST, "domains": DOMAIN},
     "webmail": {"units": UNIT, "lists": LIST, "domains": NOTHING},
-    "publicdirectory": {
-        "units": UNIT - {"searchName", "managedBy"}, "lists": NOTHING, "domains": NOTHING,
-    },
     "replicator": {"units": NOTHING, "lists": NOTHING, "domains": NOTHING},
-}  # fmt: skip
+}
 """What each service reads of a unit, a distribution list and a further domain."""
 
 
@@ -426,35 +419,6 @@ def test_a_service_reads_what_it_needs_of_units_lists_and_domains(
             for folder, dn in others.items()
         }
     assert shown == OF_OTHERS[name]
-
-
-@pytest.mark.regulation("8")
-@pytest.mark.parametrize(
-    ("state", "hidden", "seen"),
-    [
-        ("active", [], {"cn", "mail", "telephoneNumber"}),
-        ("locked", ["telephoneNumber"], {"cn", "mail"}),
-        ("expiring", ["mail"], {"cn", "telephoneNumber"}),
-        ("active", ["*"], NOTHING),
-        ("departed", [], NOTHING),
-    ],
-)
-def test_what_an_entry_hides_the_public_directory_cannot_ask_for(
-    site: Site,
-    somebody: Callable[..., tuple[str, str]],
-    state: str,
-    hidden: list[str],
-    seen: set[str],
-) -> None:
-    phone = f"+84 273 {secrets.randbelow(10**9):09}"
-    more: dict[str, str | list[str]] = {"directoryHidden": hidden} if hidden else {}
-    dn, address = somebody(mailboxState=state, telephoneNumber=phone, **more)
-    with bound(site, *service(site, "publicdirectory")) as connection:
-        shown = found(connection, dn, "(objectClass=*)").get(dn, set())
-        assert shown - {"objectClass", "directoryHidden"} == seen
-        # Nor by guessing it in a filter.
-        for name, value in (("telephoneNumber", phone), ("mail", address)):
-            assert (dn in found(connection, site.base_dn, f"({name}={value})")) == (name in seen)
 
 
 # -- what the mail servers ask ------------------------------------------------------------------

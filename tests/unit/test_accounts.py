@@ -6,14 +6,18 @@ import stat
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from roles.accounts.deploy import site_registry
 from roles.accounts.handover import generated_password, hand_over, hashes
-from roles.accounts.reconcile import Mailbox, Plan, Target, reconcile
+from roles.accounts.names import family_name, folded, given_name, local_part
+from roles.accounts.reconcile import Mailbox, Plan
 from roles.accounts.registry import Delegation, Registry, load_registry
 from roles.accounts.settings import AccountsSettings
 from roles.common.errors import SiteError
 from roles.common.site import ROOT, load
+from tests.registry import FAMILIES, GIVEN, MIDDLES
 
 UNITS = """\
 code,name,kind,parent,head
@@ -81,14 +85,6 @@ def test_a_kind_of_unit_may_be_switched_on(tmp_path: Path) -> None:
     settings = AccountsSettings(postmaster_unit="stttt", kinds=kinds)
     registry = load_registry(tmp_path, settings, ["postmaster"], ["store-a"])
     assert registry.units["stttt"].kind == "party"
-
-
-def test_rules_of_a_unit_that_is_not_there_are_refused(tmp_path: Path) -> None:
-    settings = AccountsSettings.model_validate(
-        {"postmaster_unit": "stttt", "unit_rules": {"khong": {"person_quota": "3GiB"}}}
-    )
-    with pytest.raises(SiteError, match=r"accounts\.unit_rules\.khong: is no unit of .*expected"):
-        load_registry(written(tmp_path), settings, ["postmaster", "root"], ["store-a", "store-b"])
 
 
 @pytest.mark.regulation("12")
@@ -207,13 +203,39 @@ def test_the_registry_of_each_environment_is_valid(environment: str) -> None:
     assert len(registry.units) == 40
 
 
+@pytest.mark.parametrize(
+    ("name", "address"),
+    [
+        ("Nguyễn Văn A", "anv"),
+        ("Tôn Nữ Thị Đào", "daotnt"),
+        ("Ngô Đức Ưng", "ungnd"),
+        ("O'Connor Ánh", "anho"),
+        ("An", "an"),
+        ("王", ""),
+    ],
+)
 @pytest.mark.regulation("3.1b")
-def test_new_addresses_follow_the_policy(tmp_path: Path) -> None:
-    settings = AccountsSettings(postmaster_unit="stttt", address_policy="given.family")
-    target = Target("dc=example", "example.vn", ["store-a.example.vn"], [], settings)
-    people = reconcile(read(written(tmp_path)), {}, target).people
-    assert people["1"].address == "a.nguyenvan@example.vn"
-    assert people["2"].address == "tranthib@example.vn"
+def test_a_name_asks_for_an_address(name: str, address: str) -> None:
+    assert local_part(name) == address
+
+
+@given(st.sampled_from(FAMILIES), st.sampled_from(MIDDLES), st.sampled_from(GIVEN))
+def test_names_are_taken_apart(family: str, middle: str, given_: str) -> None:
+    name = f"{family} {middle} {given_}"
+    assert family_name(name) == family
+    assert given_name(name) == given_
+    assert local_part(name).startswith(folded(given_))
+
+
+@given(st.text())
+def test_an_address_holds_only_what_it_may(text: str) -> None:
+    assert re.fullmatch(r"[a-z0-9]*", local_part(text))
+
+
+@given(st.text(st.characters(codec="utf-8")))
+def test_the_search_name_is_plain(text: str) -> None:
+    assert folded(text).isascii()
+    assert folded(text) == folded(text).lower()
 
 
 def plan_for(people: dict[str, str], new: tuple[str, ...]) -> Plan:

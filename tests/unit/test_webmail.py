@@ -10,13 +10,11 @@ import pytest
 from pydantic import ValidationError
 
 from roles.common.errors import SiteError
-from roles.common.facts import UserExists
 from roles.common.rendering import render
 from roles.common.site import ROOT, Site, load, merged, parse, read_document
-from roles.publicdirectory.settings import PublicDirectorySettings
 from roles.webmail import deploy, operations, roundcube
 from roles.webmail.errors import ERROR_PAGES, ErrorPage
-from roles.webmail.facts import Locales, LocaleState, Schema
+from roles.webmail.facts import Locales, LocaleState, Schema, UserExists
 from roles.webmail.settings import WebmailSettings
 
 TEXTS = ROOT / "roles" / "webmail" / "files" / "province" / "localization"
@@ -83,11 +81,7 @@ def test_text_is_quoted_for_php() -> None:
 def test_images_from_elsewhere_can_be_forbidden() -> None:
     site = load("production")
     name = "webmail/etc/nginx/conf.d/webmail.conf.j2"
-    values = {
-        "site": site,
-        "host": site.group("front")[0],
-        "public": site.of(PublicDirectorySettings),
-    }
+    values = {"site": site, "host": site.group("front")[0]}
     asked = render(name, {**values, "settings": WebmailSettings()})
     never = render(
         name, {**values, "settings": WebmailSettings.model_validate({"remote_images": False})}

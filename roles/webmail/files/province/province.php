@@ -9,7 +9,6 @@
  *  - old Vietnamese encodings by all their names,
  *  - the client's own address for the login proxy, for its log and its penalties,
  *  - no log-in that nginx has not counted,
- *  - what is to be said and done about passwords, and passwords for single applications,
  *  - the log-in page, and an honest answer while the database is down.
  *
  * It stands first in the list of plug-ins: the first one to name a text wins.
@@ -50,10 +49,6 @@ class province extends rcube_plugin
         $this->add_hook('authenticate', [$this, 'authenticate']);
         $this->add_hook('storage_connect', [$this, 'storage_connect']);
         $this->add_hook('login_after', [$this, 'login_after']);
-        $this->add_hook('startup', [$this, 'startup']);
-        $this->add_hook('render_page', [$this, 'render_page']);
-        $this->add_hook('password_change', [$this, 'password_change']);
-        $this->add_hook('settings_actions', [$this, 'settings_actions']);
         $this->add_hook('addressbooks_list', [$this, 'addressbooks_list']);
         $this->add_hook('addressbook_get', [$this, 'addressbook_get']);
         $this->add_hook('render_mailboxlist', [$this, 'render_mailboxlist']);
@@ -125,9 +120,6 @@ class province extends rcube_plugin
     /** Bring the user's identities in line with the directory. Where it is silent, nothing changes. */
     public function login_after(array $args): array
     {
-        if ($this->passwords()->logged_in(rcmail::get_instance()->get_user_name())) {
-            $args = ['_task' => 'settings', '_action' => 'plugin.password'];
-        }
         $user = rcmail::get_instance()->user;
         $address = rcmail::get_instance()->get_user_name();
         $allowed = $this->directory()->senders($address);
@@ -152,46 +144,6 @@ class province extends rcube_plugin
                 'email' => $email,
                 'standard' => (int) ($email === $address && !$known),
             ]);
-        }
-        return $args;
-    }
-
-    public function startup(array $args): array
-    {
-        if (!empty($_SESSION['user_id'])) {
-            $this->passwords()->keep_to_the_form($args);
-        }
-        if ($args['task'] === 'settings' && rcube::get_instance()->config->get('province_passwords')['applications']) {
-            $passwords = $this->passwords();
-            $this->register_action('plugin.province-apps', [$passwords, 'page']);
-            $this->register_action('plugin.province-apps-create', [$passwords, 'create']);
-            $this->register_action('plugin.province-apps-revoke', [$passwords, 'revoke']);
-        }
-        return $args;
-    }
-
-    public function render_page(array $args): array
-    {
-        $this->passwords()->say();
-        return $args;
-    }
-
-    public function password_change(array $args): array
-    {
-        $this->passwords()->changed();
-        return $args;
-    }
-
-    public function settings_actions(array $args): array
-    {
-        if (rcube::get_instance()->config->get('province_passwords')['applications']) {
-            $args['actions'][] = [
-                'action' => 'plugin.province-apps',
-                'class' => 'password apps',
-                'label' => 'apps',
-                'title' => 'apps',
-                'domain' => 'province',
-            ];
         }
         return $args;
     }
@@ -299,11 +251,5 @@ class province extends rcube_plugin
     {
         require_once "{$this->home}/province_directory.php";
         return new province_directory(rcube::get_instance()->config->get('province_directory'));
-    }
-
-    private function passwords(): province_passwords
-    {
-        require_once "{$this->home}/province_passwords.php";
-        return new province_passwords($this, $this->directory());
     }
 }
