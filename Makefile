@@ -2,6 +2,7 @@
 #   LAB=local|single|pair  the lab's inventory, for up, down, lab-*
 #   ENV=…                  an inventory, for plan, deploy, verify, secrets
 #   LIMIT="mx1 store"      hosts or groups, for plan, deploy, verify
+#   REMOVALS=N             lock or close so many mailboxes, as the plan of the registry showed
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -16,7 +17,7 @@ VENV := .venv/.installed
 # An environment must be named: none is a safe default.
 environment = $(if $(ENV),$(ENV),$(error ENV is not set; expected one of \
 	$(patsubst inventories/%/site.toml,%,$(wildcard inventories/*/site.toml)), such as ENV=staging))
-limit = $(foreach name,$(LIMIT),--limit $(name))
+limit = $(foreach name,$(LIMIT),--limit $(name)) $(if $(REMOVALS),--removals $(REMOVALS))
 # Installs Debian packages; for what follows `||`.
 install = { apt-get -qq update && DEBIAN_FRONTEND=noninteractive \
 	apt-get -qq install -y --no-install-recommends $(1); } >&2
@@ -45,6 +46,18 @@ plan: $(VENV) ## show what a deploy would change; fails with 2 when something wo
 
 deploy: $(VENV) ## deploy
 	@$(PYTHON) -m deploy.run apply site --env $(environment) $(limit)
+
+accounts-plan: $(VENV) ## show, unit by unit, what the registry would change; fails with 2 as `plan`
+	@$(PYTHON) -m deploy.run plan accounts --env $(environment) $(limit)
+
+accounts: $(VENV) ## bring the registry into the directory
+	@$(PYTHON) -m deploy.run apply accounts --env $(environment) $(limit)
+
+backup-status: $(VENV) ## how each host's backups stand; fails with 2 where there is an alarm
+	@$(PYTHON) -m deploy.backup --env $(environment) status
+
+backup: $(VENV) ## back every host up now (LIMIT="store1": some)
+	@$(PYTHON) -m deploy.backup --env $(environment) now $(foreach name,$(LIMIT),--limit $(name))
 
 verify: $(VENV) ## test the hosts, read-only
 	ENV=$(environment) LIMIT="$(LIMIT)" $(PYTHON) -m pytest tests/hosts
@@ -86,7 +99,7 @@ lock: $(VENV) ## pin the dependencies of pyproject.toml, with hashes
 		--generate-hashes --no-header --no-annotate --upgrade -o requirements.lock pyproject.toml
 
 help: ## list this
-	@awk -F ':.*## ' '/^##@/ { print "\n" substr($$0, 5) } /^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^##@/ { print "\n" substr($$0, 5) } /^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 	@sed -n 's/^#   /  /p' Makefile
 
 # Standard output belongs to the targets: `make lab-info | jq`.
@@ -98,4 +111,4 @@ $(VENV): requirements.lock pyproject.toml
 	@$(PYTHON) -m pip install --quiet --no-deps --no-build-isolation -e . >&2
 	@touch $@
 
-.PHONY: up down lab-info lab-shell plan deploy verify secrets check test browser bench soak docs lock help
+.PHONY: up down lab-info lab-shell plan deploy accounts-plan accounts backup-status backup verify secrets check test browser bench soak docs lock help

@@ -34,7 +34,13 @@ _HEADING = re.compile(rf"(?:{OPERATION.pattern}|--> (?:.*\.\.\.|.*:))\s*")
 """What pyinfra says above other lines; its own errors begin with the same arrow."""
 
 
-def command(action: str, deploy: str, environment: str, limit: Iterable[str]) -> list[str]:
+def command(
+    action: str,
+    deploy: str,
+    environment: str,
+    limit: Iterable[str],
+    removals: int | None = None,
+) -> list[str]:
     """The pyinfra command line.
 
     Args:
@@ -42,11 +48,13 @@ def command(action: str, deploy: str, environment: str, limit: Iterable[str]) ->
         deploy: name of a file in `deploy/`, without its ending.
         environment: folder below `inventories/`.
         limit: hosts or groups; all when empty.
+        removals: so many mailboxes may be locked or closed, as a plan showed it.
     """
     return [
         str(Path(sys.executable).with_name("pyinfra")),
         *(["--dry"] if action == "plan" else ["-y"]),
         "--json",
+        *(["--data", f"removals={removals}"] if removals is not None else []),
         *(part for name in limit for part in ("--limit", name)),
         str(ROOT / "inventories" / environment / "inventory.py"),
         str(ROOT / "deploy" / f"{deploy}.py"),
@@ -83,9 +91,20 @@ def changes(outcome: dict[str, Any], action: str) -> list[tuple[str, list[str]]]
     ]
 
 
-def run(action: str, deploy: str, environment: str, limit: list[str], log: TextIO) -> int:
+def run(
+    action: str,
+    deploy: str,
+    environment: str,
+    limit: list[str],
+    log: TextIO,
+    *,
+    removals: int | None = None,
+) -> int:
     """Run pyinfra, show what matters on `log`, return the exit code."""
     site = load(environment)
+    if deploy == "accounts":
+        # One directory host makes changes, the others follow.
+        limit = limit or [site.group("directory")[0].name]
     known = {*site.hosts, *GROUPS}
     for name in limit:
         if name not in known:
@@ -97,7 +116,7 @@ def run(action: str, deploy: str, environment: str, limit: list[str], log: TextI
     # Into a file: a pipe that nobody empties while the log is read would stop pyinfra.
     with tempfile.TemporaryFile("w+") as output:
         with subprocess.Popen(
-            command(action, deploy, environment, limit),
+            command(action, deploy, environment, limit, removals),
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -137,16 +156,30 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("deploy", choices=sorted(_deploys()), help="a job in deploy/")
     parser.add_argument("--env", required=True, help="a folder in inventories/")
     parser.add_argument("--limit", action="append", default=[], help="a host or a group")
+    parser.add_argument(
+        "--removals", type=int, help="let so many mailboxes be locked or closed, as a plan said"
+    )
     options = parser.parse_args(arguments)
     try:
-        return run(options.action, options.deploy, options.env, options.limit, sys.stdout)
+        return run(
+            options.action,
+            options.deploy,
+            options.env,
+            options.limit,
+            sys.stdout,
+            removals=options.removals,
+        )
     except SiteError as error:
         print(error, file=sys.stderr)
         return EXIT_ERROR
 
 
 def _deploys() -> list[str]:
-    tools = {"__init__", "run", "secrets"}
+    tools = {
+        "__init__", "answers", "archive", "backup", "helpdesk", "hosts", "letters", "moments",
+        "replies", "restore", "restore_mail", "restore_targets", "run", "secrets", "sessions",
+        "trace",
+    }  # fmt: skip
     return [path.stem for path in (ROOT / "deploy").glob("*.py") if path.stem not in tools]
 
 

@@ -4,19 +4,24 @@ Each host gets the roles that its groups switch on, in the order in which they n
 """
 
 from roles.accounts import accounts
+from roles.addressbook import addressbook
+from roles.archive import archive
+from roles.backup import backup
 from roles.base import base
 from roles.certificates import certificates
-from roles.common.site import current_host, roles_of
+from roles.common.packages import needed_by
+from roles.common.site import current_host, current_site, roles_of
 from roles.database import database
 from roles.directory import directory
 from roles.filtering import filtering
 from roles.mailstore import mailstore
 from roles.mta import mta
+from roles.publicdirectory import publicdirectory
 from roles.webmail import webmail
 
 roles = roles_of(current_host())
 
-base()
+base(others=needed_by(roles, current_site(), current_host()))
 certificates()
 if "directory" in roles:
     directory()
@@ -30,5 +35,13 @@ if "mta" in roles:
     mta()
 if "mailstore" in roles:
     mailstore()
+if "archive" in roles:
+    archive()
 if "webmail" in roles:
     webmail()
+if "publicdirectory" in roles:
+    publicdirectory()
+if "addressbook" in roles:
+    addressbook()
+if "backup" in roles:
+    backup()

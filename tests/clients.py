@@ -6,8 +6,10 @@ read.
 
 import json
 import smtplib
+import socket
 import ssl
 import uuid
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +22,9 @@ from imapclient import IMAPClient
 
 from roles.accounts.deploy import site_registry, site_target
 from roles.accounts.reconcile import reconcile
+from roles.accounts.registry import Registry
 from roles.common.site import Group, Site, SiteHost, load
+from roles.mailstore.settings import MailstoreSettings
 from tests.lab.outside.foreign import PASSWORD
 from tests.waiting import until
 
@@ -57,6 +61,27 @@ def context(site: Site) -> ssl.SSLContext:
     return ssl.create_default_context(cafile=str(site.state / "ca.pem"))
 
 
+def negotiated(site: Site, address: str, port: int, name: str, version: ssl.TLSVersion) -> str:
+    """The cipher that a server chooses where exactly this version of TLS is offered.
+
+    Raises:
+        ssl.SSLError: it refuses.
+    """
+    tls = context(site)
+    with warnings.catch_warnings():
+        # Python warns of old versions; that they are refused is what is asked.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        tls.minimum_version = tls.maximum_version = version
+    tls.set_ciphers("ALL:@SECLEVEL=0")
+    with (
+        socket.create_connection((address, port), timeout=10) as plain,
+        tls.wrap_socket(plain, server_hostname=name) as secure,
+    ):
+        cipher = secure.cipher()
+        assert cipher is not None
+        return cipher[0]
+
+
 def address_of(site: Site, group: Group) -> str:
     """Address of the first host of a group."""
     return site.group(group)[0].address
@@ -73,13 +98,23 @@ def store_name(site: Site, address: str) -> str:
 
 
 @cache
+def _registry(environment: str) -> Registry:
+    return site_registry(load(environment))
+
+
+@cache
 def _mail_hosts(environment: str) -> dict[str, str]:
-    site = load(environment)
+    target = site_target(load(environment))
     entries = [
-        change.attributes
-        for change in reconcile(site_registry(site), {}, site_target(site)).changes
+        change.attributes for change in reconcile(_registry(environment), {}, target).changes
     ]
     return {entry["mail"][0]: entry["mailHost"][0] for entry in entries if "mailHost" in entry}
+
+
+def unit_folder(site: Site, code: str) -> str:
+    """What members see a unit mailbox of the registry as: its inbox."""
+    name = _registry(site.environment).units[code].name
+    return f"{site.of(MailstoreSettings).units_folder}/{name} ({code})"
 
 
 def outside_address(site: Site) -> str:

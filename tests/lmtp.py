@@ -10,6 +10,20 @@ _TLS = (
     "timeout 60 openssl s_client -quiet -verify_return_error -CAfile /etc/site-tls/ca.pem"
     " -verify_hostname {name} -connect {name}:{port}"
 )
+_AT_ONCE = """
+import smtplib, ssl, sys
+name, recipient, count = sys.argv[1:]
+context = ssl.create_default_context(cafile="/etc/site-tls/ca.pem")
+clients = [smtplib.LMTP(name, 24, local_hostname="mx.example") for _ in range(int(count))]
+for client in clients:
+    client.starttls(context=context)
+    client.ehlo()
+    client.mail("")
+for client in clients:
+    print(client.rcpt(recipient)[0])
+for client in clients:
+    client.quit()
+"""
 _CERTIFICATE = " -cert /etc/site-tls/cert.pem -key /etc/site-tls/key.pem"
 
 
@@ -31,6 +45,23 @@ def deliver(site: Site, recipient: str, content: bytes = b"") -> list[str]:
     answers = _ask(site, name, 24, dialogue, " -starttls lmtp")
     replies = [line for line in answers.splitlines() if re.match(r"\d{3} ", line)]
     return replies[replies.index("250 2.1.0 OK") + 1 : -1]
+
+
+def rcpt_at_once(site: Site, recipient: str, count: int) -> list[int]:
+    """The codes that RCPT has on so many connections, each of which stays open for all others.
+
+    Args:
+        site: the site.
+        recipient: the primary address.
+        count: how many connections.
+    """
+    said = remote.shell(
+        site,
+        clients.address_of(site, "mx"),
+        f"python3 - {clients.store_name(site, recipient)} {recipient} {count}",
+        stdin=_AT_ONCE,
+    )
+    return [int(line) for line in said.split()]
 
 
 def quota_action(site: Site, recipient: str, size: int) -> str:

@@ -1,16 +1,23 @@
 """Registries of people who do not exist, for the lab and for measurements.
 
     python -m tests.registry 40 > people.csv
+    python -m tests.registry 20000 600 FOLDER [xlsx]
+
+The first prints people of the lab's units, the second writes a whole province into a folder.
 
 Given names say what these people are: Mẫu (sample), Thử (test), Nháp (draft), Dụ (of ví dụ,
-example), Giả (made up).
+example), Giả (made up). Units are numbered offices (phòng mẫu) of numbered departments (sở mẫu).
 """
 
 import csv
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import product
+from pathlib import Path
 from random import Random
+
+import openpyxl
 
 FAMILIES = (
     "Nguyễn", "Trần", "Lê", "Phạm", "Huỳnh", "Võ", "Đặng", "Bùi", "Đỗ", "Hồ", "Ngô", "Dương",
@@ -42,11 +49,91 @@ def people(count: int, units: Sequence[str], first: int = 1001) -> Iterator[dict
         }
 
 
+@dataclass(frozen=True)
+class Province:
+    """The rows of a whole registry."""
+
+    units: list[dict[str, str]]
+    people: list[dict[str, str]]
+    delegations: list[dict[str, str]]
+
+    def tables(self) -> dict[str, list[dict[str, str]]]:
+        """The rows by table."""
+        return {"units": self.units, "people": self.people, "delegations": self.delegations}
+
+
+def province(people_count: int, unit_count: int, first: int = 1001) -> Province:
+    """A province: departments with nine offices each, heads, and two delegates a unit.
+
+    The same for the same arguments. At least three people a unit are needed.
+
+    Args:
+        people_count: how many people.
+        unit_count: how many units.
+        first: the first person's ID.
+    """
+    codes = [_code(index) for index in range(unit_count)]
+    staff = list(people(people_count, codes, first))
+    units = [
+        {
+            "code": code,
+            "name": f"{'Phòng' if '.' in code else 'Sở'} mẫu số {index}",
+            "kind": "service-unit" if "." in code else "department",
+            "parent": code.rpartition(".")[0],
+            "head": staff[index]["id"],
+            "phone": f"+84 273 001 {index % 1000:03}",
+        }
+        for index, code in enumerate(codes)
+    ]
+    delegations = [
+        {
+            "unit": code,
+            "person": staff[index + times * unit_count]["id"],
+            "right": right,
+            "since": "2026-01-01",
+            "until": "",
+        }
+        for index, code in enumerate(codes)
+        for times, right in ((1, "read file"), (2, "read send"))
+    ]
+    return Province(units, staff, delegations)
+
+
+def _code(index: int) -> str:
+    top = f"mau{index // 10}"
+    return top if index % 10 == 0 else f"{top}.p{index % 10}"
+
+
+def write_csv(folder: Path, rows: Province) -> None:
+    """Write the three files."""
+    for name, table in rows.tables().items():
+        with (folder / f"{name}.csv").open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, table[0], lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(table)
+
+
+def write_workbook(folder: Path, rows: Province) -> None:
+    """Write the spreadsheet."""
+    book = openpyxl.Workbook(write_only=True)
+    for name, table in rows.tables().items():
+        sheet = book.create_sheet(name)
+        sheet.append(list(table[0]))
+        for row in table:
+            sheet.append([value or None for value in row.values()])
+    book.save(folder / "registry.xlsx")
+
+
 def main() -> None:
-    """Print rows for the units of the lab."""
+    """Print rows for the units of the lab, or write a province."""
+    count, *rest = sys.argv[1:]
+    if rest:
+        write = write_workbook if rest[2:] == ["xlsx"] else write_csv
+        write(Path(rest[1]), province(int(count), int(rest[0])))
+        return
     with open("inventories/local/registry/units.csv", encoding="utf-8") as file:  # noqa: PTH123
         units = [row["code"] for row in csv.DictReader(file)]
-    rows = list(people(int(sys.argv[1]), units))
+    rows = list(people(int(count), units))
     writer = csv.DictWriter(sys.stdout, rows[0], lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)

@@ -1,9 +1,10 @@
 """Runs every check and ends in one summary: what `make test` and `.ci/run` call.
 
-Static checks and unit tests come first, then each Molecule scenario in a lab of its own, which is
-removed whatever happens; with the last of them goes all that the lab needed, unless another lab is
-up. Progress is visible; the end names what failed and why, and the last line
-counts the tests of all stages.
+Static checks and unit tests come first, then Molecule's scenarios, each in a lab of its own, which
+is removed whatever happens; with the last of them goes all that the lab needed, unless another lab
+is up. Two scenarios run side by side, for most of a test is waiting. Progress is visible, each line
+behind the name of its stage; the end names what failed and why, and the last line counts the tests
+of all stages.
 """
 
 import os
@@ -12,6 +13,8 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -19,6 +22,8 @@ ROOT = Path(__file__).resolve().parents[1]
 REPORTS = ROOT / ".cache" / "reports"
 SCENARIOS = {"default": "local", "single": "single", "pair": "pair"}
 """Molecule's scenarios, each with its environment."""
+LANES = (("default",), ("single", "pair"))
+"""Scenarios that run one after the other, and those beside them."""
 INSTANCE = "test"
 
 
@@ -28,7 +33,8 @@ def main() -> int:
     REPORTS.mkdir(parents=True)
     failed = [] if _stage("check", ["make", "check"]) else ["check"]
     if not failed:
-        failed = [name for name in SCENARIOS if not _stage(name, _molecule(name))]
+        with ThreadPoolExecutor(len(LANES)) as pool:
+            failed = [name for lane in pool.map(_lane, LANES) for name in lane]
         failed += [f"removal of {env}" for env in SCENARIOS.values() if not _removed(env)]
     for line in failures(REPORTS):
         print(line)
@@ -38,6 +44,11 @@ def main() -> int:
     counts["failed"] += len(failed) if not counts["failed"] else 0
     print("{passed} passed, {failed} failed, {skipped} skipped".format(**counts), flush=True)
     return 1 if failed or counts["failed"] else 0
+
+
+def _lane(scenarios: Sequence[str]) -> list[str]:
+    """Run scenarios one after the other, whatever becomes of them; return those that failed."""
+    return [name for name in scenarios if not _stage(name, _molecule(name))]
 
 
 def _molecule(scenario: str) -> list[str]:
@@ -53,7 +64,7 @@ def _removed(environment: str) -> bool:
 def _stage(name: str, command: list[str]) -> bool:
     """Run one stage with the project's tools on PATH; say how it went and how long it took."""
     begin = time.monotonic()
-    print(f"=== {name}: {' '.join(command)}", flush=True)
+    _say(f"=== {name}: {' '.join(command)}")
     environment = {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
@@ -61,10 +72,22 @@ def _stage(name: str, command: list[str]) -> bool:
         "LAB_INSTANCE": INSTANCE,
         "ANSIBLE_NOCOLOR": "1",
     }
-    done = subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode == 0
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True, errors="replace",
+    ) as process:  # fmt: skip
+        for line in process.stdout or ():
+            _say(f"{name}: {line.rstrip()}")
+    done = process.returncode == 0
     minutes = (time.monotonic() - begin) / 60
-    print(f"=== {name}: {'passed' if done else 'FAILED'} in {minutes:.1f} min", flush=True)
+    _say(f"=== {name}: {'passed' if done else 'FAILED'} in {minutes:.1f} min")
     return done
+
+
+def _say(line: str) -> None:
+    """Print a line whole, though two stages print."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 def failures(reports: Path) -> list[str]:

@@ -9,10 +9,10 @@ import json
 import os
 import secrets
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from gevent.threadpool import ThreadPoolExecutor  # type: ignore[import-untyped]
 from passlib.hash import argon2
 
 from roles.accounts.reconcile import Plan
@@ -36,11 +36,16 @@ def hand_over(file: Path, plan: Plan) -> dict[str, str]:
     passwords: dict[str, str] = {}
     entries: list[dict[str, Any]] = []
     for person_id, mailbox in plan.people.items():
-        before = known.get(person_id, {}).get("password")
+        entry = known.get(person_id, {})
+        before, since = entry.get("password"), plan.returning.get(person_id)
+        if since and entry.get("departed") != since:
+            # Of before the departure: known to who knows whom.
+            before = None
         if person_id in plan.new:
             passwords[person_id] = before or generated_password()
         if password := passwords.get(person_id, before):
-            entries.append(_entry(person_id, mailbox.address, password, "person", mailbox.name))
+            entry = _entry(person_id, mailbox.address, password, "person", mailbox.name)
+            entries.append(entry | ({"departed": since} if since else {}))
     if entries:
         # Nobody logs in to a unit mailbox: it has no password.
         entries += [
@@ -53,7 +58,8 @@ def hand_over(file: Path, plan: Plan) -> dict[str, str]:
 
 def hashes(passwords: Mapping[str, str], settings: AccountsSettings) -> dict[str, str]:
     """Each password as `userPassword` holds it; on all processors, thousands take seconds."""
-    # Chosen before threads begin: passlib's choice at first use is not made for several.
+    # Real threads: those of the standard library take turns under pyinfra, which runs on gevent.
+    # Chosen before they begin: passlib's choice at first use is not made for several.
     argon2.set_backend("argon2_cffi")
     scheme = argon2.using(
         type="ID",

@@ -1,21 +1,29 @@
 """The registry brought into the directory."""
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 
 from pyinfra import logger
+from pyinfra.api.command import QuoteString, StringCommand
+from pyinfra.api.exceptions import OperationError
 from pyinfra.api.operation import operation
 from pyinfra.context import host, state
 
 from roles.accounts.handover import hand_over, hashes
-from roles.accounts.reconcile import Target, reconcile, with_passwords
+from roles.accounts.reconcile import READ, Plan, Target, reconcile, with_passwords
 from roles.accounts.registry import Registry
+from roles.accounts.settings import AccountsSettings
 from roles.common.site import Site
 from roles.directory.facts import DirectoryText
 from roles.directory.ldif import entries
 from roles.directory.operations import Commands, feed
+from roles.directory.settings import DirectorySettings
 from roles.directory.tree import service_dn
+
+_FEW = 3
+"""So many mailboxes may always be closed: of a small site each is a large share."""
 
 
 @contextmanager
@@ -28,32 +36,92 @@ def _no_collection() -> Iterator[None]:
         gc.enable()
 
 
+def refusal(plan: Plan, settings: AccountsSettings, allowed: str | int | None) -> str:
+    """Why a plan takes too many mailboxes out of use to be carried out; empty if it does not.
+
+    Args:
+        plan: the plan.
+        settings: the role's; up to three never count as too many.
+        allowed: the number that an operator typed, as a plan showed it.
+    """
+    many = plan.removals > max(_FEW, settings.removal_limit * plan.in_service)
+    if not many or str(plan.removals) == str(allowed):
+        return ""
+    found = f", not {allowed}" if allowed is not None else ""
+    return (
+        f"the registry would lock or close {plan.removals} of {plan.in_service} mailboxes"
+        f"{found}; expected at most {settings.removal_limit:.0%} (accounts.removal_limit). If that "
+        f"is meant, say so: REMOVALS={plan.removals} with make, --removals {plan.removals} with "
+        f"deploy.run, --data removals={plan.removals} with pyinfra"
+    )
+
+
+class Planner:
+    """Compares a registry with a directory, once for each state of it.
+
+    A run reads the directory once more before it acts, and mostly finds what it has compared
+    already.
+    """
+
+    def __init__(self, read: Callable[[], Registry], target: Target) -> None:
+        """Take note of what shall be, and where.
+
+        Args:
+            read: returns the registry; may raise SiteError.
+            target: where it goes.
+        """
+        self._read = read
+        self.target = target
+        self._compared: tuple[str, Plan] | None = None
+
+    @cached_property
+    def registry(self) -> Registry:
+        """What shall be."""
+        return self._read()
+
+    def plan(self, text: str) -> Plan:
+        """The plan for a directory, given as LDIF."""
+        if self._compared is None or self._compared[0] != text:
+            with _no_collection():
+                plan = reconcile(self.registry, entries(text.splitlines()), self.target)
+            self._compared = text, plan
+        return self._compared[1]
+
+
 @operation()
-def registry_entries(
-    registry: Registry, target: Target, site: Site, password_file: str
-) -> Commands:
+def registry_entries(planner: Planner, site: Site, password_file: str) -> Commands:
     """Units, people and unit mailboxes, as the registry has them.
 
     Everything is read in one go and compared here; only what differs is sent, under the name
     `cn=accounts`, so that the audit log tells the registry's changes from an administrator's.
 
     Args:
-        registry: what shall be.
-        target: where it goes.
+        planner: what shall be, and where it goes.
         site: the environment; first passwords are handed over in its state folder.
         password_file: file on the host that holds the password of `cn=accounts`.
     """
-    text = host.get_fact(DirectoryText, base=site.base_dn)
-    with _no_collection():
-        plan = reconcile(registry, entries(text.splitlines()), target)
+    settings = planner.target.settings
+    plan = planner.plan(host.get_fact(DirectoryText, base=site.base_dn, attributes=READ))
     if not state.is_executing:
         alien = [f"not of the registry, left alone: {dn}" for dn in plan.unmanaged]
-        for line in (*registry.notes, *alien, *plan.words):
+        for line in (*planner.registry.notes, *alien, *plan.words):
             logger.info(f"{host.print_prefix}{line}")
+    if words := refusal(plan, settings, host.data.get("removals")):
+        if not state.is_executing:
+            raise OperationError(words)
+        yield StringCommand("echo", QuoteString(words), ">&2; exit 1")
+        return
     if not plan.changes:
         return
     if state.is_executing:
         passwords = hand_over(site.state / "accounts.json", plan)
-        plan = with_passwords(plan, hashes(passwords, target.settings))
+        plan = with_passwords(
+            plan,
+            hashes(passwords, settings),
+            change_first=site.of(DirectorySettings).password_change_first,
+        )
+    # Not in transactions (RFC 5805), which are three times as fast: in OpenLDAP 2.6.10 one that is
+    # refused leaves attributes in later entries that no other program can read: slapcat crashes.
     options = f"-x -D '{service_dn(site, 'accounts')}' -y {password_file} -H ldapi:///"
-    yield from feed(plan.changes, options)
+    # Of a directory that holds nobody, nothing can be lost: the registry has it all.
+    yield from feed(plan.changes, options, durable=plan.in_service > 0)

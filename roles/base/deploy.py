@@ -17,7 +17,7 @@ from roles.base.operations import (
 from roles.base.settings import BaseSettings
 from roles.common.facts import Container
 from roles.common.files import Check, configure, template
-from roles.common.packages import packages
+from roles.common.packages import NOTHING, Needed, packages
 from roles.common.services import masked, service
 from roles.common.site import current_host, current_site
 from roles.common.users import group
@@ -38,8 +38,13 @@ _ANY_RESOLVER = (
 
 
 @deploy("Base")
-def base() -> None:
-    """Deploy the role."""
+def base(others: Needed = NOTHING) -> None:
+    """Deploy the role.
+
+    Args:
+        others: what the host's other roles need. All packages at once: role by role, every host
+            would wait for the slowest each time.
+    """
     site, host = current_site(), current_host()
     settings = site.of(BaseSettings, host.name)
     in_container = pyinfra_host.get_fact(Container)
@@ -61,7 +66,7 @@ def base() -> None:
         )
         fresh_package_lists(after=[sources], name="Package lists of that mirror")
     clock_packages = [] if in_container else ["systemd-timesyncd"]
-    packages(names=[*PACKAGES, *clock_packages], name="Packages")
+    packages(Needed([*PACKAGES, *clock_packages]) | others, name="Packages")
 
     ruleset = [
         template("base", "/etc/nftables.conf", rules=rules(site, host)),

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, collapse_addresses
 from typing import Literal, get_args
 
+from roles.addressbook.settings import AddressBookSettings
 from roles.common.site import GROUPS, Group, Site, SiteHost
 
 Network = Literal["management", "clients", "everyone"]
@@ -37,7 +38,10 @@ FLOWS: tuple[Flow, ...] = (
     Flow("submission", ("front",), (465, 587), ("clients", "management")),
     Flow("ManageSieve", ("front",), (4190,), ("clients", "management")),
     Flow("SMTP", ("mx",), (25,), ("everyone",)),
-    Flow("internal relay", ("mx",), (10025,), ("front", "store", "monitor")),
+    Flow(
+        "internal relay", ("mx",), (10025,),
+        ("directory", "front", "store", "database", "mx", "backup", "monitor"),
+    ),
     Flow(
         "LDAPS", ("directory",), (636,),
         ("directory", "store", "mx", "front", "monitor", "management"),
@@ -48,8 +52,15 @@ FLOWS: tuple[Flow, ...] = (
     Flow("ManageSieve proxy", ("store",), (4190,), ("front",)),
     Flow("quota status", ("store",), (12341,), ("mx", "front")),
     Flow("PostgreSQL", ("database",), (5432,), ("front", "mx", "store")),
+    Flow("backups", ("backup",), (8000,), ("directory", "store", "database", "front", "mx")),
 )  # fmt: skip
-"""Every connection that a host accepts."""
+"""Every connection that a host accepts, besides the one whose port is a setting."""
+
+
+def flows_of(site: Site, host: SiteHost) -> tuple[Flow, ...]:
+    """Every connection that a host accepts."""
+    port = site.of(AddressBookSettings, host.name).port
+    return (*FLOWS, Flow("address book", ("front",), (port,), ("clients", "management")))
 
 
 @dataclass(frozen=True)
@@ -72,18 +83,18 @@ class Rule:
         return f"ip saddr {{ {', '.join(self.sources)} }} {ports}"
 
 
-def rules(site: Site, host: SiteHost, flows: Sequence[Flow] = FLOWS) -> list[Rule]:
+def rules(site: Site, host: SiteHost, flows: Sequence[Flow] | None = None) -> list[Rule]:
     """The rules of a host, in a fixed order.
 
     Args:
         site: the environment.
         host: the host on which they shall run.
-        flows: the table; another one in tests.
+        flows: the table; by default that of the host.
     """
     open_to: dict[int, set[IPv4Network]] = {}
     everyone: set[int] = set()
     names: dict[int, list[str]] = {}
-    for flow in flows:
+    for flow in flows_of(site, host) if flows is None else flows:
         if not host.serves(*flow.to):
             continue
         networks = {network for source in flow.sources for network in _networks(site, source)}

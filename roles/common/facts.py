@@ -170,6 +170,18 @@ class GroupMembers(FactBase[dict[str, list[str]]]):
         return {entry[0]: [name for name in entry[3].split(",") if name] for entry in entries}
 
 
+class UserExists(FactBase[bool]):
+    """Whether a user is there."""
+
+    def command(self, user: str) -> StringCommand:
+        """Ask the system's databases."""
+        return StringCommand("getent passwd", QuoteString(user), "|| true")
+
+    def process(self, output: Iterable[str]) -> bool:
+        """Any line is the user's."""
+        return any(output)
+
+
 class Container(FactBase[bool]):
     """Whether the host is a container: it then has no clock and no kernel of its own."""
 

@@ -8,7 +8,7 @@ running ones untouched and the run fails with the daemon's words.
 import difflib
 import hashlib
 import re
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import PurePosixPath
@@ -21,6 +21,7 @@ from pyinfra.context import host, state
 from pyinfra.facts.files import Directory as DirectoryFact
 
 from roles.common.facts import FileState, FileStates, FileText
+from roles.common.plan import announced
 from roles.common.redaction import comparable, masked
 from roles.common.rendering import render
 from roles.common.site import ROOT, current_host, current_site
@@ -35,6 +36,8 @@ class ConfigFile:
     mode: str = "644"
     user: str = "root"
     group: str = "root"
+    secret: bool = False
+    """Nothing of it is ever shown: what is derived from a secret, and so known to no redaction."""
 
     @property
     def draft(self) -> str:
@@ -116,6 +119,18 @@ def static(
     return ConfigFile(path, content, mode, user, group)
 
 
+def program(lib: str, names: Iterable[str]) -> list[ConfigFile]:
+    """A program of several modules, below `LIB/roles` on the host as below `roles` here.
+
+    Args:
+        lib: the folder on the host from which Python imports them.
+        names: modules and other files, such as `directory/ldif.py`.
+    """
+    return [
+        ConfigFile(f"{lib}/roles/{name}", (ROOT / "roles" / name).read_bytes()) for name in names
+    ]
+
+
 def configure(
     files: Sequence[ConfigFile],
     *,
@@ -142,8 +157,12 @@ def _configure(
     files: list[ConfigFile], check: Check | None, absent: list[str]
 ) -> Generator[StringCommand | FileUploadCommand, None, None]:
     drafts = [file.draft for file in files]
+    before = announced()
     found = host.get_fact(FileStates, paths=[*[file.path for file in files], *drafts, *absent])
-    changed = [file for file in files if found.get(file.path) != file.state]
+    changed = [
+        file for file in files if file.state not in (found.get(file.path), before.get(file.path))
+    ]
+    before.update({file.path: file.state for file in changed})
     # What a run that was cut off left behind goes, too.
     gone = [path for path in absent if path in found]
     removed = [*gone, *(path for path in drafts if path in found)]
@@ -152,17 +171,23 @@ def _configure(
             _show_diff(file, found.get(file.path))
         for path in removed:
             logger.info(f"{host.print_prefix}{path}: will be removed")
-    for file in changed:
-        parent = str(PurePosixPath(file.path).parent)
+    if changed:
         # Made unreadable first: an upload writes before anything can set its permissions.
-        yield StringCommand(
-            "mkdir -p", QuoteString(parent), "&& install -m 600 /dev/null",
-            QuoteString(file.draft),
+        yield _each(
+            changed,
+            lambda file: (
+                "mkdir -p", QuoteString(str(PurePosixPath(file.path).parent)),
+                "&& install -m 600 /dev/null", QuoteString(file.draft),
+            ),
         )  # fmt: skip
-        yield FileUploadCommand(BytesIO(file.content), file.draft)
-        yield StringCommand(
-            f"chown {file.user}:{file.group}", QuoteString(file.draft),
-            f"&& chmod {file.mode}", QuoteString(file.draft),
+        for file in changed:
+            yield FileUploadCommand(BytesIO(file.content), file.draft)
+        yield _each(
+            changed,
+            lambda file: (
+                f"chown {file.user}:{file.group}", QuoteString(file.draft),
+                f"&& chmod {file.mode}", QuoteString(file.draft),
+            ),
         )  # fmt: skip
     if changed and check is not None:
         yield _checked(check, changed)
@@ -176,6 +201,13 @@ def _configure(
             # By the times of what stays a daemon is seen to run what is no longer there.
             moves += ["touch -c --", *[QuoteString(file.path) for file in files], "&&"]
         yield StringCommand(*moves, "rm -f --", *[QuoteString(path) for path in removed])
+
+
+def _each(
+    files: Sequence[ConfigFile], do: Callable[[ConfigFile], tuple[str | QuoteString, ...]]
+) -> StringCommand:
+    """One command that does something to each file, and ends at the first that fails."""
+    return StringCommand(*[bit for file in files for bit in (*do(file), "&&")], "true")
 
 
 def _checked(check: Check, changed: list[ConfigFile]) -> StringCommand:
@@ -217,6 +249,9 @@ def _show_diff(file: ConfigFile, before: FileState | None) -> None:
             old, new = getattr(before, what), getattr(file.state, what)
             if old != new:
                 logger.info(f"{prefix}{file.path}: {what} {old} -> {new}")
+    if file.secret:
+        logger.info(f"{prefix}{hidden(file.path, new=before is None)}")
+        return
     old_text = host.get_fact(FileText, path=file.path) if before else ""
     try:
         new_text = file.content.decode()
@@ -246,7 +281,7 @@ def diff(path: str, old: str | None, new: str, *, private: bool) -> list[str]:
         return []
     pair = comparable(old or "", new, current_site().secrets.values(), private=private)
     if pair is None:
-        return [f"{path}: a secret, not shown, {'is new' if old is None else 'differs'}"]
+        return [hidden(path, new=old is None)]
     lines = difflib.unified_diff(
         pair[0].splitlines(),
         pair[1].splitlines(),
@@ -257,6 +292,11 @@ def diff(path: str, old: str | None, new: str, *, private: bool) -> list[str]:
     )
     # Only what is masked differs, or the ends of lines do.
     return list(lines) or [f"{path}: differs in what is not shown"]
+
+
+def hidden(path: str, *, new: bool) -> str:
+    """What a plan says of a file that is a secret."""
+    return f"{path}: a secret, not shown, {'is new' if new else 'differs'}"
 
 
 def redacted(text: str) -> str:

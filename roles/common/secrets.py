@@ -31,6 +31,10 @@ def _password(length: int = 32) -> Any:
     )
 
 
+def _identity() -> SecretStr:
+    return SecretStr(str(pyrage.x25519.Identity.generate()))
+
+
 def _pem(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> SecretStr:
     return SecretStr(
         key.private_bytes(
@@ -39,6 +43,19 @@ def _pem(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> SecretStr:
             serialization.NoEncryption(),
         ).decode()
     )
+
+
+class TargetSecrets(BaseModel):
+    """What opens a further target of backups; an operator enters it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    ssh_key: SecretStr = SecretStr("")
+    """Private key for SFTP, as ssh-keygen writes it, without a passphrase."""
+    access_key_id: SecretStr = SecretStr("")
+    """For storage by S3's interface: the key's name …"""
+    secret_access_key: SecretStr = SecretStr("")
+    """… and the key."""
 
 
 class Secrets(BaseModel):
@@ -58,6 +75,20 @@ class Secrets(BaseModel):
     """`cn=postfix`: looks up recipients, aliases and senders."""
     directory_webmail_password: SecretStr = _password()
     """`cn=webmail`: reads the address book."""
+    directory_publicdirectory_password: SecretStr = _password()
+    """`cn=publicdirectory`: reads what the public directory may show."""
+    directory_addressbook_password: SecretStr = _password()
+    """`cn=addressbook`: reads what the officials' address book shows, and who may log in to it."""
+    directory_archive_password: SecretStr = _password()
+    """`cn=archive`: brings departed mailboxes into their last states."""
+    archive_identity: SecretStr = Field(default_factory=_identity)
+    """age identity that opens archives of mailboxes. It goes to no host; whoever loses it, loses
+    them. Former ones, one a line behind it, still open what was archived for them."""
+    backup_key: SecretStr = _password(64)
+    """Key from which the passwords of backups are derived, by host (role `backup`). Whoever loses
+    it loses the backups: keep it apart from them, too."""
+    backup_targets: dict[str, TargetSecrets] = Field(default={})
+    """What opens further targets of backups, by their names in `backup.targets`."""
     webmail_database_password: SecretStr = _password()
     """PostgreSQL role of the webmail."""
     webmail_session_key: SecretStr = _password(24)
@@ -71,14 +102,25 @@ class Secrets(BaseModel):
 
     def values(self) -> list[str]:
         """All secrets in clear, to redact them from diffs and logs."""
-        return [getattr(self, name).get_secret_value() for name in type(self).model_fields]
+        found = self._generated() + [
+            (name, value) for own in self.backup_targets.values() for name, value in own
+        ]
+        return [value.get_secret_value() for _, value in found if value.get_secret_value()]
 
     def to_toml(self) -> str:
         """The secrets as TOML, for the age-encrypted file or the lab's folder."""
-        return "".join(
-            f"{name} = '''{getattr(self, name).get_secret_value()}'''\n"
-            for name in type(self).model_fields
-        )
+        lines = [_line(name, value) for name, value in self._generated()]
+        for target, own in self.backup_targets.items():
+            lines.append(f"[backup_targets.{target}]\n")
+            lines += [_line(name, value) for name, value in own if value.get_secret_value()]
+        return "".join(lines)
+
+    def _generated(self) -> list[tuple[str, SecretStr]]:
+        return [(name, value) for name, value in self if isinstance(value, SecretStr)]
+
+
+def _line(name: str, value: SecretStr) -> str:
+    return f"{name} = '''{value.get_secret_value()}'''\n"
 
 
 def load(environment: Path, state: Path | None, *, complete: bool = False) -> Secrets | None:
@@ -152,7 +194,7 @@ def keep(state: Path, secrets_: Secrets) -> None:
 def _parse(source: Path, text: str, complete: bool) -> Secrets:
     try:
         values = {name: value for name, value in tomllib.loads(text).items() if name not in _FORMER}
-        missing = set(Secrets.model_fields) - set(values)
+        missing = set(Secrets.model_fields) - set(values) - {"backup_targets"}
         unused = set(values) - set(Secrets.model_fields)
         if missing and not complete:
             raise SiteError(

@@ -7,7 +7,7 @@ from pyinfra.api.operation import OperationMeta, operation
 from pyinfra.context import host, state
 
 from roles.common.facts import UnitStates, reload_stamp
-from roles.common.plan import say
+from roles.common.plan import announced, say
 
 
 def service(
@@ -50,6 +50,8 @@ def _service(
     stale = found.stale or found.needs_daemon_reload
     if not state.is_executing:
         stale = stale or any(operation.will_change for operation in after)
+        # A step for packages may have written one, before the role.
+        stale = stale or not announced().keys().isdisjoint(config)
     quoted = QuoteString(unit)
     verb = None
     if not found.active:

@@ -47,7 +47,11 @@ ROLES: Mapping[str, tuple[Group, ...]] = {
     "mta": ("mx", "front"),
     # After the MTA: on a front its SASL socket lies in Postfix' queue directory.
     "mailstore": ("store", "front"),
+    "archive": ("store",),
     "webmail": ("front",),
+    "publicdirectory": ("front",),
+    "addressbook": ("front",),
+    "backup": ("backup", "directory", "store", "database", "front", "mx"),
 }
 """The roles in the order in which they are deployed, and the groups that switch each one on."""
 
@@ -57,6 +61,8 @@ T = TypeVar("T")
 _NAME = r"^[a-z][a-z0-9-]*$"
 _Name = Annotated[str, StringConstraints(pattern=_NAME)]
 _Domain = Annotated[str, StringConstraints(pattern=r"^([a-z0-9-]+\.)+[a-z]{2,}$")]
+_LDAPS = 636
+"""Where a directory answers."""
 _EXPANDED = "$`\\\"'"
 """What a shell's here-document, Postfix or a quoted value would take for more than text."""
 
@@ -83,7 +89,8 @@ class Networks(_Table):
     management: list[IPv4Network] = Field(min_length=1)
     """From where SSH is answered: the operators' network, nothing else."""
     clients: list[IPv4Network] = Field(default=[IPv4Network("0.0.0.0/0")], min_length=1)
-    """From where officials read and write: IMAP, POP3, ManageSieve, submission, webmail."""
+    """From where officials read and write: IMAP, POP3, ManageSieve, submission, webmail, the
+    address book by LDAP."""
 
 
 class Lab(_Table):
@@ -371,6 +378,11 @@ def parse(document: dict[str, Any], source: Path, instance: str = "up") -> Site:
                 host_settings.setdefault(name, {})[role] = value
     if table is not None and known and all(host_tables.values()):
         _check_whole(table, cast(dict[str, HostTable], host_tables), mistakes)
+        books = {
+            name: host_settings.get(name, {}).get("addressbook", settings["addressbook"])
+            for name in host_tables
+        }
+        _check_ports(cast(dict[str, HostTable], host_tables), books, mistakes)
     if mistakes:
         raise SiteError("\n".join(f"{source}: {mistake}" for mistake in mistakes))
     assert table is not None  # noqa: S101 - otherwise there were mistakes
@@ -443,6 +455,19 @@ def _check_whole(table: SiteTable, hosts: dict[str, HostTable], mistakes: list[s
         if table.mail_name in names:
             mistakes.append(
                 f"{place}.{table.mail_name}: is also site.mail_name; expected a name of its own"
+            )
+
+
+def _check_ports(
+    hosts: dict[str, HostTable], books: Mapping[str, Settings | None], mistakes: list[str]
+) -> None:
+    """Check that the address book and the directory share no port of a host."""
+    for name, entry in hosts.items():
+        port = getattr(books[name], "port", None)
+        if {"directory", "front"} <= {*entry.groups} and port == _LDAPS:
+            mistakes.append(
+                f"addressbook.port: {port} is the directory's on {name}, which is a front as well; "
+                "expected another port there, such as 3269"
             )
 
 

@@ -6,7 +6,19 @@ from pyinfra.api.command import StringCommand
 from pyinfra.api.operation import operation
 from pyinfra.context import host
 
-from roles.common.facts import GroupMembers
+from roles.common.facts import GroupMembers, UserExists
+
+
+@operation()
+def system_user(user: str, sysusers: str) -> Generator[StringCommand, None, None]:
+    """A system user, made as its file in /etc/sysusers.d says.
+
+    Args:
+        user: its name.
+        sysusers: path of that file.
+    """
+    if not host.get_fact(UserExists, user=user):
+        yield StringCommand(f"systemd-sysusers {sysusers}")
 
 
 @operation()

@@ -3,9 +3,9 @@
 from pyinfra.api.deploy import deploy
 
 from roles.common.files import Check, configure, static, template
-from roles.common.packages import packages
+from roles.common.packages import Needed, packages
 from roles.common.services import service
-from roles.common.site import current_host, current_site
+from roles.common.site import Site, SiteHost, current_host, current_site
 from roles.common.users import in_group
 from roles.database.operations import database as database_
 from roles.database.operations import role
@@ -18,18 +18,19 @@ _CHECK = "/usr/local/libexec/site/check-postgresql"
 _DROPIN = f"/etc/systemd/system/{_UNIT}.d/site.conf"
 
 
+def needed(_site: Site, _host: SiteHost) -> Needed:
+    """Packages, and how PostgreSQL creates its cluster when it is installed."""
+    how = template("database", "/etc/postgresql-common/createcluster.d/site.conf")
+    return Needed(["postgresql-17"], files=[how])
+
+
 @deploy("Database")
 def database() -> None:
     """PostgreSQL, with a database for the webmail and one for SpamAssassin."""
     site = current_site()
     settings = site.of(DatabaseSettings, current_host().name)
 
-    # Before the package: it creates the cluster when it is installed.
-    configure(
-        [template("database", "/etc/postgresql-common/createcluster.d/site.conf")],
-        name="How a cluster is created",
-    )
-    packages(name="Packages", names=["postgresql-17"])
+    packages(needed(site, current_host()), name="Packages")
     in_group(name="May read the host's key", user="postgres", group="site-tls")
     configure(
         [

@@ -4,14 +4,15 @@ from pyinfra.api.deploy import deploy
 
 from roles.common import files
 from roles.common.files import Check, ConfigFile, configure, static, template
-from roles.common.packages import packages
+from roles.common.packages import SLAPD, Needed, packages
 from roles.common.services import service
-from roles.common.site import ROOT, current_host, current_site
+from roles.common.site import ROOT, Site, SiteHost, current_host, current_site
 from roles.common.users import in_group
 from roles.directory.facts import AUDIT, DATA, REPLICATOR
 from roles.directory.operations import (
     directory_entries,
     first_entries,
+    forbidden_passwords,
     in_step,
     slapd_config,
 )
@@ -19,12 +20,19 @@ from roles.directory.settings import DirectorySettings
 from roles.directory.tree import service_dn, tree
 
 _SCHEMA = ROOT / "roles" / "directory" / "files" / "schema.ldif"
+_WORDS = "/usr/local/share/site-directory"
 _WATCHDOG = "/usr/local/lib/site-directory/watchdog"
 _WATCH = "/etc/systemd/system/site-slapd-watchdog.service"
+_PACK = "/usr/local/lib/site-directory/pack"
 _CHECK = (
     "d=$(mktemp -d) && slapadd -n0 -F $d -l {/etc/ldap/slapd.ldif} && slaptest -u -Q -F $d;"
     " result=$?; rm -rf $d; exit $result"
 )
+
+
+def needed(_site: Site, _host: SiteHost) -> Needed:
+    """Packages."""
+    return SLAPD | Needed(["slapd-contrib", "ldap-utils", "cracklib-runtime", "python3"])
 
 
 @deploy("Directory")
@@ -33,12 +41,7 @@ def directory() -> None:
     site, host = current_site(), current_host()
     settings = site.of(DirectorySettings, host.name)
 
-    # Without a configuration of the package's own: it would open port 389.
-    packages(
-        names=["slapd", "ldap-utils"],
-        debconf=["slapd slapd/no_configuration boolean true"],
-        name="Packages",
-    )
+    packages(needed(site, host), name="Packages")
     in_group(user="openldap", group="site-tls", name="slapd may read the host's key")
     files.directory(
         path=DATA, mode="700", user="openldap", group="openldap", name="Folder of the database"
@@ -46,6 +49,8 @@ def directory() -> None:
     files.directory(
         path=AUDIT, mode="700", user="openldap", group="openldap", name="Folder of the audit log"
     )
+
+    _forbidden_passwords(settings)
 
     schema = _SCHEMA.read_text(encoding="utf-8")
     # Its folder is everybody's; the file holds the replicator's password.
@@ -126,3 +131,24 @@ def directory() -> None:
             base=site.base_dn,
             name="Containers, services and password policies",
         )
+
+
+def _forbidden_passwords(settings: DirectorySettings) -> None:
+    """What slapd compares a new password with."""
+    files.directory(
+        path="/var/lib/site-directory", name="Folder of the list of forbidden passwords"
+    )
+    own = [*settings.forbidden_words]
+    own += [(ROOT / name).read_text(encoding="utf-8") for name in settings.forbidden_lists]
+    lists = [
+        static("directory", "passwords/names.txt", f"{_WORDS}/names.txt"),
+        static("directory", "passwords/words.txt", f"{_WORDS}/words.txt"),
+        ConfigFile(f"{_WORDS}/own.txt", "".join(f"{text}\n" for text in own).encode()),
+    ]
+    program = static("directory", "passwords/pack", _PACK, mode="755")
+    written = configure([program, *lists], name="Forbidden passwords, as text")
+    forbidden_passwords(
+        sources=[program.path, *(file.path for file in lists)],
+        after=[written],
+        name="Forbidden passwords, as slapd reads them",
+    )

@@ -22,6 +22,8 @@ DATA = "/var/lib/ldap/mail"
 """The database of units, people and mailboxes."""
 AUDIT = "/var/lib/ldap/accesslog"
 """The database of the audit log."""
+WORDS = "/var/lib/site-directory/words"
+"""Folder of the list of forbidden passwords, as cracklib reads it."""
 REPLICATOR = "/etc/ldap/replicator.secret"
 """The password with which the directory hosts read each other; only where there are several."""
 LOCKED = "exec 9>/run/site-directory.lock && flock -w 900 9"
@@ -59,16 +61,31 @@ class DirectoryText(FactBase[str]):
     Password hashes stay on the host: they are shown as an asterisk, unless `hashes` is set.
     """
 
-    def command(self, base: str, hashes: bool = False) -> StringCommand:
-        """Read all in one go, packed: tens of thousands of entries cross the net in a second."""
-        # What the server itself writes is a third of all, and nobody compares it.
-        noise = f"sed -E '/^({'|'.join(sorted(OPERATIONAL))}):/d"
-        hide = "'" if hashes else "; s/^userPassword:.*/userPassword: */'"
+    def command(
+        self,
+        base: str,
+        attributes: Sequence[str] = (),
+        where: str = "(objectClass=*)",
+        hashes: bool = False,
+    ) -> StringCommand:
+        """Read all in one go, packed: tens of thousands of entries cross the net in a second.
+
+        Args:
+            base: the DN.
+            attributes: those that are needed, as the schema spells them; by default all but those
+                that the server itself writes, a third of all.
+            where: a filter (RFC 4515) that entries meet.
+            hashes: whether to show password hashes.
+        """
+        kept = rf"/^((dn|{'|'.join(attributes)}):|$)/!d"
+        noise = f"/^({'|'.join(sorted(OPERATIONAL))}):/d"
+        hide = "" if hashes else "; s/^userPassword:.*/userPassword: */"
         # A pipe ends as its last command does, and an empty text would mean an empty directory:
         # how slapcat ended, and what it said, goes another way.
         return StringCommand(
             f"{_IF_DATABASE} {{ said=$({{ {{ {{ {LOCKED} && {_SLAPCAT} -s", QuoteString(base),
-            '; } 2>&3; echo "result $?" >&3; } |', noise + hide, "| gzip -c1 | base64 -w0 >&4; }",
+            "-a", QuoteString(where), '; } 2>&3; echo "result $?" >&3; } |',
+            f"sed -E '{kept if attributes else noise}{hide}'", "| gzip -c1 | base64 -w0 >&4; }",
             '3>&1); } 4>&1; case $said in *"result 0") ;; *) echo; echo "$said" ;; esac; fi',
         )  # fmt: skip
 
@@ -165,3 +182,31 @@ class Behind(FactBase[list[str]]):
     def process(self, output: Iterable[str]) -> list[str]:
         """One name a line."""
         return list(output)
+
+
+class PackedWords(FactBase[bool]):
+    """Whether the list of forbidden passwords was packed from these very files."""
+
+    def command(self, sources: Sequence[str]) -> StringCommand:
+        """Compare the digest that was written behind the list.
+
+        Args:
+            sources: the program and the lists that it reads.
+        """
+        return StringCommand(
+            words_digest(sources), f"2>/dev/null | cmp -s - {WORDS}/digest && echo packed || true"
+        )
+
+    @staticmethod
+    def default() -> bool:
+        """Never yet."""
+        return False
+
+    def process(self, output: Iterable[str]) -> bool:
+        """One word, or none."""
+        return "packed" in output
+
+
+def words_digest(sources: Sequence[str]) -> str:
+    """The command that prints the digest of the files that forbidden passwords come from."""
+    return f"cat {' '.join(sources)} | sha256sum"

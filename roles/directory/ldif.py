@@ -16,7 +16,7 @@ OPERATIONAL = frozenset(
         "structuralObjectClass", "entryUUID", "creatorsName", "createTimestamp", "entryCSN",
         "modifiersName", "modifyTimestamp", "contextCSN", "pwdChangedTime", "pwdFailureTime",
         "pwdAccountLockedTime", "pwdHistory", "pwdLastSuccess", "pwdGraceUseTime", "pwdReset",
-        "authTimestamp",
+        "pwdEndTime", "authTimestamp",
     )
 )  # fmt: skip
 """What the server itself writes on an entry, as it spells it."""

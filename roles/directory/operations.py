@@ -7,32 +7,43 @@ from pyinfra import logger
 from pyinfra.api.command import FileUploadCommand, QuoteString, StringCommand
 from pyinfra.api.exceptions import OperationError
 from pyinfra.api.host import Host
-from pyinfra.api.operation import operation
+from pyinfra.api.operation import OperationMeta, operation
 from pyinfra.context import host, state
 from pyinfra.facts.files import File
 
 from roles.common.files import redacted
+from roles.common.plan import say
 from roles.common.redaction import MASK
 from roles.directory.config import difference
 from roles.directory.facts import (
+    AUDIT,
     CONFIG,
+    DATA,
     LOCKED,
     REPLICATOR,
+    WORDS,
     Behind,
     DirectoryText,
     Holding,
+    PackedWords,
     SlapdConfig,
+    words_digest,
 )
 from roles.directory.ldif import Attributes, Change, changed_attributes, entries, same_set
 from roles.directory.ldif import normalized as normalized_dn
 
 Commands = Generator[StringCommand | FileUploadCommand, None, None]
 
+_OWN = (
+    "(|(objectClass=organization)(objectClass=organizationalUnit)(objectClass=pwdPolicy)"
+    "(objectClass=applicationProcess))"
+)
+"""What the deployment itself makes is among these, and nobody's mailbox is."""
 AS_ROOT = "-Q -Y EXTERNAL -H ldapi:///"
 """How ldap-utils bind as the host's root."""
 
 
-def feed(changes: Sequence[Change], options: str) -> Commands:
+def feed(changes: Sequence[Change], options: str, *, durable: bool = True) -> Commands:
     """Hand changes to slapd in one `ldapmodify`.
 
     They may hold secrets: they go through a file that only slapd's user reads and that is gone
@@ -41,17 +52,56 @@ def feed(changes: Sequence[Change], options: str) -> Commands:
     Args:
         changes: what to change, in order; the first that is refused ends the run.
         options: how to bind.
+        durable: whether each change is on the disk before the next one. Twice as fast without, but
+            a machine that loses its power meanwhile loses the database (slapd-mdb(5), dbnosync):
+            only for one that holds nothing yet.
     """
     text = "".join(change.ldif() for change in changes)
-    yield from _with_file(text, f"ldapmodify {options} -f")
+    command = f"ldapmodify {options} -f"
+    if durable:
+        yield from _with_file(text, command)
+        return
+    flushed = f"{_database('replace: olcDbNoSync')} && sync -d {DATA}/data.mdb {AUDIT}/data.mdb"
+    yield from _with_file(
+        text,
+        f"{_database('replace: olcDbNoSync', 'olcDbNoSync: TRUE')} && {command}",
+        afterwards=f"{{ {flushed}; }} || result=1",
+    )
 
 
-def _with_file(text: str, command: str) -> Commands:
+def _database(*change: str) -> str:
+    """The command that changes how slapd keeps both databases, the audit log's and the other."""
+    lines = "\\n".join(["dn: olcDatabase={%s}mdb,cn=config", "changetype: modify", *change])
+    return f"printf '{lines}\\n\\n' 1 2 | ldapmodify {AS_ROOT} >/dev/null"
+
+
+def _with_file(text: str, command: str, afterwards: str = "true") -> Commands:
     path = "/run/site-directory.ldif"
     yield StringCommand(f"rm -f {path} && install -m 600 -o openldap /dev/null {path}")
     yield FileUploadCommand(BytesIO(text.encode()), path)
     yield StringCommand(
-        f"{LOCKED} && {command} {path} >/dev/null; result=$?; rm -f {path}; exit $result"
+        f"{LOCKED} && {command} {path} >/dev/null; result=$?; {afterwards}; rm -f {path};"
+        " exit $result"
+    )
+
+
+@operation()
+def forbidden_passwords(
+    sources: Sequence[str], after: Sequence[OperationMeta]
+) -> Generator[StringCommand, None, None]:
+    """The list of forbidden passwords, packed for slapd; takes a few seconds.
+
+    Args:
+        sources: on the host, the program, names of people, lists of words.
+        after: the operations that write them.
+    """
+    packed = host.get_fact(PackedWords, sources=list(sources))
+    if packed and not (not state.is_executing and any(meta.will_change for meta in after)):
+        return
+    say("the list of forbidden passwords: packed anew")
+    program, *lists = sources
+    yield StringCommand(
+        f"{program} {WORDS} {' '.join(lists)} && {words_digest(sources)} > {WORDS}/digest"
     )
 
 
@@ -217,7 +267,7 @@ def directory_entries(wanted: Sequence[tuple[str, Attributes]], base: str) -> Co
     """
     if not state.is_executing and _unused(base):
         return
-    found = entries(host.get_fact(DirectoryText, base=base).splitlines())
+    found = entries(host.get_fact(DirectoryText, base=base, where=_OWN).splitlines())
     # Hashes of the services alone leave the host, to be compared; nobody's else do.
     services = host.get_fact(DirectoryText, base=f"ou=services,{base}", hashes=True)
     found |= entries(services.splitlines())

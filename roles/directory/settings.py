@@ -2,9 +2,10 @@
 
 from typing import ClassVar
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from roles.common.settings import Duration, Settings, Size
+from roles.common.site import ROOT
 
 
 class DirectorySettings(Settings):
@@ -35,16 +36,25 @@ class DirectorySettings(Settings):
     """Parallel lanes."""
     password_length: int = Field(default=12, ge=8)
     """Shortest password that is accepted, in bytes of UTF-8 (article 13)."""
+    forbidden_words: list[str] = Field(default=[])
+    """Words that no password is made of, besides those that the role brings along
+    (`roles/directory/files/passwords`): in proper spelling, such as 'bưởi da xanh'. Refused as
+    well: the same without diacritics or spaces, backwards, and with a number or a year behind."""
+    forbidden_lists: list[str] = Field(default=[])
+    """Files of such words, one a line in UTF-8; paths below the project's root."""
     password_history: int = Field(default=5, ge=0)
     """So many former passwords may not be used again."""
     password_age: Duration = Field(default="0d", validate_default=True)
     """After which time a password must be changed; `0d`: never, as today's guidelines advise
     (NIST SP 800-63B) where passwords are long."""
     password_warning: Duration = Field(default="14d", validate_default=True)
-    """How long before that a client is told."""
+    """How long before that the webmail leads to the form at the log-in."""
     password_change_first: bool = False
-    """Whether a password that an operator set must be changed before anything else works. A mail
-    client cannot do that, so switch it on only where everybody begins in the webmail."""
+    """Whether a first password must be changed before anything else works. A mail client cannot do
+    that, so switch it on only where everybody begins in the webmail. A one-time password of the
+    help desk must be changed in any case."""
+    onetime_valid: Duration = Field(default="3d", validate_default=True, ge=3600)
+    """How long a one-time password of the help desk lets its owner choose a new one (article 9)."""
     lockout_failures: int = Field(default=10, ge=3)
     """Wrong passwords, within `lockout_window`, after which an account is locked."""
     lockout_window: Duration = Field(default="15min", validate_default=True, ge=1)
@@ -56,3 +66,15 @@ class DirectorySettings(Settings):
     doubles the time. `0s`: no delay."""
     delay_longest: Duration = Field(default="1min", validate_default=True, ge=0)
     """The delay grows no further than this."""
+
+    @field_validator("forbidden_lists")
+    @classmethod
+    def _readable(cls, value: list[str]) -> list[str]:
+        for name in value:
+            if not (ROOT / name).is_file():
+                raise ValueError(f"{name!r} is not there; expected a file below the project's root")
+            try:
+                (ROOT / name).read_text(encoding="utf-8")
+            except UnicodeDecodeError as error:
+                raise ValueError(f"{name!r}: {error}; expected a file in UTF-8") from error
+        return value

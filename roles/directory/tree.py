@@ -1,22 +1,71 @@
 """The entries that every directory has: containers, services, password policies."""
 
 import hashlib
+from datetime import UTC, datetime, timedelta
 
 from passlib.hash import argon2
 
 from roles.common.site import Site
-from roles.directory.ldif import Attributes
+from roles.directory.facts import WORDS
+from roles.directory.ldif import Attributes, Change
 from roles.directory.settings import DirectorySettings
 
 CONTAINERS = ("units", "people", "mailboxes", "lists", "reservations", "domains")
 """What the registry fills."""
-SERVICES = ("postfix", "dovecot", "webmail", "accounts", "replicator")
+_CHECKED = f"""\
+minQuality 0
+useCracklib 1
+cracklibDict {WORDS}/words
+checkAttributes searchName,displayName,mail,departmentNumber
+"""
+"""What slapd's module ppm looks at: no kinds of letters, but whether a password is made of a word
+that everybody knows, or holds a part of its owner's name, address or unit."""
+SERVICES = (
+    "postfix",
+    "dovecot",
+    "webmail",
+    "accounts",
+    "replicator",
+    "publicdirectory",
+    "archive",
+    "addressbook",
+)
 """Who binds, besides people: `cn=NAME,ou=services`."""
 
 
 def service_dn(site: Site, name: str) -> str:
     """The name under which a service binds."""
     return f"cn={name},ou=services,{site.base_dn}"
+
+
+def policy_dn(site: Site, name: str) -> str:
+    """The name of a password policy, other than that of everyone."""
+    return f"cn={name},ou=policies,{site.base_dn}"
+
+
+def one_time(site: Site, dn: str, password: str, now: datetime) -> Change:
+    """The change that gives a person a password of the help desk.
+
+    It opens the webmail only, where it must be changed, within `onetime_valid`; then nothing is
+    left of it. A lock ends with it.
+
+    Args:
+        site: the site.
+        dn: the person.
+        password: in clear.
+        now: from when it counts; with a time zone.
+    """
+    settings = site.of(DirectorySettings)
+    end = now + timedelta(seconds=settings.onetime_valid)
+    return Change(
+        "modify",
+        dn,
+        {
+            "userPassword": [hashed(password, settings)],
+            "pwdReset": ["TRUE"],
+            "pwdEndTime": [f"{end.astimezone(UTC):%Y%m%d%H%M%SZ}"],
+        },
+    )
 
 
 def hashed(password: str, settings: DirectorySettings, salt: bytes | None = None) -> str:
@@ -54,8 +103,8 @@ def tree(site: Site, settings: DirectorySettings) -> list[tuple[str, Attributes]
     ]
     # The policies first: the overlay asks for them at every further entry.
     result.append((f"ou=policies,{base}", _container("policies")))
-    result.append((f"cn=default,ou=policies,{base}", _people_policy(settings)))
-    result.append((f"cn=services,ou=policies,{base}", _services_policy()))
+    for name, policy in policies(settings).items():
+        result.append((policy_dn(site, name), policy))
     for name in ("services", *CONTAINERS):
         result.append((f"ou={name},{base}", _container(name)))
     for name in SERVICES:
@@ -70,30 +119,27 @@ def tree(site: Site, settings: DirectorySettings) -> list[tuple[str, Attributes]
                     "objectClass": ["applicationProcess", "simpleSecurityObject"],
                     "cn": [name],
                     "userPassword": [hashed(password, settings, salt)],
-                    "pwdPolicySubentry": [f"cn=services,ou=policies,{base}"],
+                    "pwdPolicySubentry": [policy_dn(site, "services")],
                 },
             )
         )
     return result
 
 
-def _container(name: str) -> Attributes:
-    return {"objectClass": ["organizationalUnit"], "ou": [name]}
-
-
-def _people_policy(settings: DirectorySettings) -> Attributes:
-    """The policy of everyone who has no other (article 13)."""
-    return {
-        "objectClass": ["namedPolicy", "pwdPolicy"],
-        "cn": ["default"],
+def policies(settings: DirectorySettings) -> dict[str, Attributes]:
+    """The password policies by name; `default` is that of everyone who has no other."""
+    people: Attributes = {
+        "objectClass": ["namedPolicy", "pwdPolicy", "pwdPolicyChecker"],
         "pwdAttribute": ["userPassword"],
         # 2: what cannot be checked is refused, such as a hash that somebody sends for himself.
         "pwdCheckQuality": ["2"],
+        "pwdUseCheckModule": ["TRUE"],
+        "pwdCheckModuleArg": [_CHECKED],
         "pwdMinLength": [str(settings.password_length)],
         "pwdInHistory": [str(settings.password_history)],
         "pwdMaxAge": [str(settings.password_age)],
         "pwdExpireWarning": [str(settings.password_warning)],
-        "pwdMustChange": [_boolean(settings.password_change_first)],
+        "pwdMustChange": ["TRUE" if settings.password_change_first else "FALSE"],
         "pwdAllowUserChange": ["TRUE"],
         "pwdLockout": ["TRUE"],
         "pwdMaxFailure": [str(settings.lockout_failures)],
@@ -102,17 +148,30 @@ def _people_policy(settings: DirectorySettings) -> Attributes:
         "pwdMinDelay": [str(settings.delay_first)],
         "pwdMaxDelay": [str(settings.delay_longest)],
     }
-
-
-def _services_policy() -> Attributes:
-    """Services are never locked out: that would let anyone with a wrong password stop the mail."""
-    return {
+    unlocked: Attributes = {
         "objectClass": ["namedPolicy", "pwdPolicy"],
-        "cn": ["services"],
         "pwdAttribute": ["userPassword"],
         "pwdLockout": ["FALSE"],
     }
+    named = {
+        "default": people,
+        # A hash of another system: the same password may be stored anew, as Argon2id, by its owner.
+        "imported": {
+            **people,
+            "pwdCheckQuality": ["0"],
+            "pwdUseCheckModule": ["FALSE"],
+            "pwdMinLength": ["0"],
+            "pwdInHistory": ["0"],
+            "pwdMaxAge": ["0"],
+            "pwdMustChange": ["FALSE"],
+        },
+        # Generated, too long to be guessed; nobody shall be able to lock somebody's phone out.
+        "applications": {**unlocked, "pwdAllowUserChange": ["FALSE"]},
+        # Never locked out: that would let anyone with a wrong password stop the mail.
+        "services": unlocked,
+    }
+    return {name: {**policy, "cn": [name]} for name, policy in named.items()}
 
 
-def _boolean(value: bool) -> str:
-    return "TRUE" if value else "FALSE"
+def _container(name: str) -> Attributes:
+    return {"objectClass": ["organizationalUnit"], "ou": [name]}

@@ -4,9 +4,9 @@ from pyinfra.api.deploy import deploy
 from pyinfra.api.operation import OperationMeta
 
 from roles.common.files import Check, configure, static, template
-from roles.common.packages import packages
+from roles.common.packages import Needed, packages
 from roles.common.services import service
-from roles.common.site import current_host, current_site
+from roles.common.site import Site, SiteHost, current_host, current_site
 from roles.common.users import group, in_group
 from roles.filtering.clamav import clamav
 from roles.filtering.mimedefang import mimedefang, renewal
@@ -34,6 +34,22 @@ _RENEWAL = ["curl", "gpg", "gpg-agent"]
 _COMPILER = ["sa-compile"]
 
 
+def needed(site: Site, host: SiteHost) -> Needed:
+    """Packages."""
+    settings, scans = site.of(FilteringSettings, host.name), host.serves("mx")
+    return Needed(
+        [
+            "spamassassin",
+            # The Bayes store; letters whose character set is not what they say.
+            "libdbd-pg-perl",
+            "libencode-detect-perl",
+            *(_SCANNERS if scans else []),
+            *(_RENEWAL if scans and settings.rules_source != "package" else []),
+            *(_COMPILER if scans and settings.compile_rules else []),
+        ]
+    )
+
+
 @deploy("Filtering")
 def filtering() -> None:
     """SpamAssassin on both; clamd and MIMEDefang on an mx; the learner on a store."""
@@ -48,19 +64,7 @@ def filtering() -> None:
 
 
 def _spamassassin(settings: FilteringSettings) -> OperationMeta:
-    scans = current_host().serves("mx")
-    packages(
-        name="Packages",
-        names=[
-            "spamassassin",
-            # The Bayes store; letters whose character set is not what they say.
-            "libdbd-pg-perl",
-            "libencode-detect-perl",
-            *(_SCANNERS if scans else []),
-            *(_RENEWAL if scans and settings.rules_source != "package" else []),
-            *(_COMPILER if scans and settings.compile_rules else []),
-        ],
-    )
+    packages(needed(current_site(), current_host()), name="Packages")
     group(name="Who may reach the Bayes store", group="site-bayes")
     in_group(name="SpamAssassin may", user="debian-spamd", group="site-bayes")
     rules = configure(

@@ -6,9 +6,9 @@ from pyinfra.api.deploy import deploy
 from pyinfra.api.operation import OperationMeta
 
 from roles.common.files import Check, ConfigFile, configure, directory, static, template
-from roles.common.packages import packages
+from roles.common.packages import POSTFIX, Needed, packages
 from roles.common.services import service
-from roles.common.site import current_host, current_site
+from roles.common.site import Site, SiteHost, current_host, current_site
 from roles.common.tunnels import tunnel
 from roles.common.users import group, in_group
 from roles.mailstore.facts import UNITS
@@ -20,10 +20,19 @@ _LIB = "/usr/local/lib/site-mailstore"
 _UNITS = "/etc/systemd/system"
 _STATE = "/var/lib/site-mailstore"
 _PRIVATE = "/etc/dovecot/private"
-_PROXY = ["dovecot-core", "dovecot-imapd", "dovecot-pop3d", "dovecot-managesieved", "dovecot-ldap"]
+_PROXY = [
+    "dovecot-core", "dovecot-imapd", "dovecot-pop3d", "dovecot-managesieved", "dovecot-ldap",
+    "python3-ldap",
+]  # fmt: skip
 _BACKEND = ["dovecot-lmtpd", "dovecot-sieve", "dovecot-flatcurve", "ldap-utils", "stunnel4"]
-_SUBMISSION = ["postfix"]
-"""Its user and its queue, in which Dovecot answers who may submit; the role `mta` configures it."""
+_FRONT = ["dovecot-auth-lua"]
+
+
+def needed(_site: Site, host: SiteHost) -> Needed:
+    """Packages."""
+    own = Needed([*_PROXY, *(_BACKEND if host.serves("store") else [])])
+    # In Postfix' queue Dovecot answers who may submit; the role `mta` configures it.
+    return own | Needed(_FRONT) | POSTFIX if host.serves("front") else own
 
 
 @deploy("Mailstore")
@@ -32,11 +41,7 @@ def mailstore() -> None:
     site, host = current_site(), current_host()
     names = values(site, host)
     backend, front = host.serves("store"), host.serves("front")
-    packages(
-        name="Packages",
-        names=[*_PROXY, *(_BACKEND if backend else []), *(_SUBMISSION if front else [])],
-        debconf=["postfix postfix/main_mailer_type select No configuration"] if front else [],
-    )
+    packages(needed(site, host), name="Packages")
     if front:
         # As Postfix would make it at its first start, which is after Dovecot's.
         directory(
@@ -56,6 +61,15 @@ def mailstore() -> None:
         [static("mailstore", "reload", "/etc/site-tls/reload.d/mailstore", mode="755")],
         name="Reload on renewal",
     )
+    if front:
+        configure(
+            [
+                static("mailstore", "rehash.lua", "/etc/dovecot/rehash.lua"),
+                template("mailstore", f"{_LIB}/rehash", mode="755", **names),
+            ],
+            check=Check(f"python3 -c 'import ast; ast.parse(open(0).read())' < {{{_LIB}/rehash}}"),
+            name="Hashes of another system are stored anew",
+        )
     drop_in = template("mailstore", f"{_UNITS}/dovecot.service.d/site.conf", **names)
     configuration = configure(
         [template("mailstore", _CONF, **names), drop_in],
@@ -75,6 +89,7 @@ def mailstore() -> None:
         reload=True,
         name="Dovecot",
     )
+    _access(names)
     if backend:
         _store_services(names)
 
@@ -82,6 +97,25 @@ def mailstore() -> None:
 def _password(name: str, text: str) -> ConfigFile:
     # Without an end of line: ldapsearch would take it for a part of the password.
     return ConfigFile(f"{_PRIVATE}/{name}", text.encode(), mode="600")
+
+
+def _access(names: dict[str, Any]) -> None:
+    """What ends a log-in that the directory allows no longer."""
+    files = [
+        static("mailstore", "access.py", f"{_LIB}/access", mode="755"),
+        template("mailstore", f"{_UNITS}/site-access.service", **names),
+    ]
+    program = configure(
+        files,
+        check=Check(f"python3 {{{_LIB}/access}} --help >/dev/null"),
+        name="Files of site-access",
+    )
+    service(
+        "site-access.service",
+        config=[file.path for file in files],
+        after=[program],
+        name="Whoever may no longer is out",
+    )
 
 
 def _store_files(names: dict[str, Any]) -> list[OperationMeta]:
@@ -105,19 +139,24 @@ def _store_files(names: dict[str, Any]) -> list[OperationMeta]:
     configure(
         [
             static("mailstore", "learn", f"{_LIB}/sieve/learn", mode="755"),
+            template("mailstore", f"{_LIB}/sieve/filed-once", mode="755"),
             template("mailstore", f"{_LIB}/quota-warning", mode="755", **names),
             template("mailstore", UNITS, mode="755", **names),
+            template("mailstore", f"{_LIB}/retention", mode="755", **names),
         ],
         check=Check(
-            f"sh -n {{{_LIB}/sieve/learn}} && sh -n {{{_LIB}/quota-warning}}"
-            f" && perl -wc {{{UNITS}}}"
+            f"sh -n {{{_LIB}/sieve/learn}} && sh -n {{{_LIB}/sieve/filed-once}}"
+            f" && sh -n {{{_LIB}/quota-warning}}"
+            f" && sh -n {{{_LIB}/retention}} && perl -wc {{{UNITS}}}"
         ),
-        name="Programs that Dovecot runs",
+        name="Programs of the store",
     )
     sieve = configure(
         [
             static("mailstore", "learn.sieve", "/etc/dovecot/sieve/learn.sieve"),
             static("mailstore", "spam.sieve", "/etc/dovecot/sieve/spam.sieve"),
+            static("mailstore", "unit-filed.sieve", "/etc/dovecot/sieve/unit-filed.sieve"),
+            template("mailstore", "/etc/dovecot/sieve/unit-sent.sieve", **names),
         ],
         name="Sieve scripts",
     )

@@ -26,21 +26,41 @@ class MailstoreSettings(Settings):
     quota_grace: Size = Field(default="10MiB", validate_default=True)
     """By how much one last letter may exceed the quota. Larger letters to a nearly full mailbox
     are refused at RCPT, before they are accepted."""
-    trash_keep: Duration = Field(default="30d", validate_default=True)
-    """How long a letter stays in Trash (regulation, article 8: rules for deleting)."""
-    junk_keep: Duration = Field(default="30d", validate_default=True)
-    """How long a letter stays in Junk (article 8)."""
-    expunged_keep: Duration = Field(default="14d", validate_default=True)
+    person_trash_keep: Duration = Field(default="30d", validate_default=True)
+    """How long a letter stays in the Trash of a personal mailbox (regulation, article 8: rules for
+    deleting). The mail of a departed person is left as it is."""
+    person_junk_keep: Duration = Field(default="30d", validate_default=True)
+    """How long a letter stays in the Junk of a personal mailbox (article 8)."""
+    person_expunged_keep: Duration = Field(default="14d", validate_default=True)
     """How long a letter that its owner deleted for good can be brought back by the help desk
     (article 8). Does not count against the quota."""
+    unit_trash_keep: Duration = Field(default="90d", validate_default=True)
+    """The same for unit mailboxes: how long in Trash. Longer, for several people work in one, and
+    who misses a letter need not be who deleted it."""
+    unit_junk_keep: Duration = Field(default="30d", validate_default=True)
+    """… how long in Junk."""
+    unit_expunged_keep: Duration = Field(default="90d", validate_default=True)
+    """… how long it can be brought back after it was deleted for good."""
     units_folder: _FolderName = "Đơn vị"
-    """The folder below which a person sees the unit mailboxes (article 3.1a)."""
+    """The folder below which a person sees the unit mailboxes, each under the unit's name with its
+    code in parentheses (article 3.1a)."""
+    handover_folder: _FolderName = "Hộp thư bàn giao"
+    """The folder below which a successor reads the mail of who departed, each under the person's
+    name with that of the address in parentheses (article 8)."""
     units_refresh: Duration = Field(default="1min", validate_default=True)
-    """How often a store asks the directory for new unit mailboxes."""
+    """How often a store asks the directory for new unit mailboxes, and for those to be handed over
+    to a successor, and looks which unit mailboxes are full: members file nothing more into them."""
     auth_cache: Duration = Field(default="5min", validate_default=True)
     """How long a successful log-in, and what the directory said about the account, is remembered.
-    A locked account or a new member of a unit counts after this at the latest. While the directory
-    is down, what was remembered goes on to count."""
+    What changes there counts at once nevertheless (`access_refresh`). While the directory is down,
+    what was remembered goes on to count."""
+    access_refresh: Annotated[Duration, Field(ge=1, le=30)] = Field(
+        default="5s", validate_default=True
+    )
+    """How often stores and fronts ask every directory whether somebody's access changed: from 1 to
+    30 seconds. A locked account is out, and what a member lost is out of reach, seconds later. A
+    group that somebody joins and leaves again within that time goes unnoticed: a session that was
+    opened in between reads its mailbox until it ends."""
     user_connections: int = Field(default=30, ge=5)
     """Connections of one account from one address, for each protocol."""
     sessions: int = Field(default=4000, ge=100)

@@ -5,18 +5,43 @@ from typing import Any
 from pyinfra.api.deploy import deploy
 
 from roles.common.files import Check, ConfigFile, configure, static, template
-from roles.common.packages import packages
+from roles.common.packages import POSTFIX, Needed, packages
 from roles.common.services import service
-from roles.common.site import current_host, current_site
+from roles.common.site import Site, SiteHost, current_host, current_site
 from roles.common.tunnels import tunnel
-from roles.common.users import in_group
-from roles.mta.values import values
+from roles.common.users import in_group, system_user
+from roles.mta.values import LIST_PASSWORD, LISTS, values
 
 _CHECK_POSTFIX = "/usr/local/libexec/site/check-postfix"
 _UNIT = "/etc/systemd/system/postfix.service.d/site.conf"
 _SPF = "/etc/postfix-policyd-spf-python/policyd-spf.conf"
 _LIMITS = "/etc/policyd-rate-limit.yaml"
 _UNITS = "/etc/systemd/system"
+_POLICY_SERVICES = ["postfix-policyd-spf-python", "stunnel4"]
+"""SPF; the way to the stores' quota services."""
+_LOOKUPS = {"mailhost", "further", "list"}
+_LOOKUPS_OF_MX = {"alias", "list-transport", "redirect", "transport"}
+_LOOKUPS_OF_FRONT = {"sender", "senders", "units"}
+
+
+def needed(_site: Site, host: SiteHost) -> Needed:
+    """Packages."""
+    return POSTFIX | Needed(
+        [
+            "postfix-ldap", "postfix-lmdb", "postfix-pcre",
+            # Who may write to a list.
+            "python3-ldap",
+            *(_POLICY_SERVICES if host.serves("mx") else []),
+            *(["policyd-rate-limit"] if host.serves("front") else []),
+        ],
+        # policyd-rate-limit's own unit logs in an obsolete way, of which systemd would complain.
+        files=[_limits_unit()] if host.serves("front") else [],
+    )  # fmt: skip
+
+
+def _limits_unit() -> ConfigFile:
+    """How the sending limits run."""
+    return template("mta", f"{_UNITS}/policyd-rate-limit.service")
 
 
 @deploy("Mta")
@@ -25,12 +50,7 @@ def mta() -> None:
     site, host = current_site(), current_host()
     names = values(site, host)
 
-    # Which kind of site this is, the package shall not ask: main.cf says it.
-    packages(
-        name="Packages",
-        names=["postfix", "postfix-ldap", "postfix-lmdb", "postfix-pcre"],
-        debconf=["postfix postfix/main_mailer_type select No configuration"],
-    )
+    packages(needed(site, host), name="Packages")
     configure(
         [
             static("mta", "check-postfix", _CHECK_POSTFIX, mode="755"),
@@ -46,9 +66,10 @@ def mta() -> None:
     if host.serves("front"):
         _sending_limits(names)
 
-    lookups = ["mailhost"]
-    lookups += ["alias", "transport"] if host.serves("mx") else []
-    lookups += ["sender", "senders"] if host.serves("front") else []
+    _lists()
+    lookups = set(_LOOKUPS)
+    lookups |= _LOOKUPS_OF_MX if host.serves("mx") else set()
+    lookups |= _LOOKUPS_OF_FRONT if host.serves("front") else set()
     # The directory's password is in them. What main.cf names is in place before main.cf is.
     files = [_postfix(f"ldap/{lookup}.cf", names, mode="640") for lookup in sorted(lookups)]
     files += [_postfix(name, names) for name in ("bounce.cf", "master.cf", "main.cf")]
@@ -56,7 +77,7 @@ def mta() -> None:
         files,
         absent=sorted(
             f"/etc/postfix/ldap/{lookup}.cf"
-            for lookup in {"mailhost", "alias", "transport", "sender", "senders"} - set(lookups)
+            for lookup in (_LOOKUPS | _LOOKUPS_OF_MX | _LOOKUPS_OF_FRONT) - lookups
         ),
         check=Check(f"{_CHECK_POSTFIX} {{tree}}", tree="/etc/postfix"),
         name="Configuration",
@@ -73,7 +94,6 @@ def mta() -> None:
 
 def _policy_services(names: dict[str, Any]) -> None:
     """What Postfix asks on port 25: SPF, and the stores for full mailboxes."""
-    packages(name="Policy services", names=["postfix-policyd-spf-python", "stunnel4"])
     configure([template("mta", _SPF, **names)], name="SPF")
     tunnel(
         template("mta", "/etc/stunnel/quota-client.conf", **names),
@@ -82,16 +102,32 @@ def _policy_services(names: dict[str, Any]) -> None:
     )
 
 
+def _lists() -> None:
+    """What Postfix asks who may write to a distribution list, and what delivers to one."""
+    sysusers = template("mta", "/etc/sysusers.d/site-lists.conf")
+    configure([sysusers], name="The user that the lists' program runs as, described")
+    system_user(
+        name="The user that the lists' program runs as", user="site-lists", sysusers=sysusers.path
+    )
+    password = current_site().secrets.directory_postfix_password.get_secret_value().encode()
+    configure(
+        [
+            static("mta", "lists.py", LISTS, mode="755"),
+            ConfigFile(LIST_PASSWORD, password, mode="640", group="site-lists"),
+        ],
+        check=Check(f"python3 {{{LISTS}}} --help >/dev/null"),
+        name="Who may write to a list, and who is in it",
+    )
+
+
 def _sending_limits(names: dict[str, Any]) -> None:
     """What Postfix asks before an official's letter is taken: how much he has sent."""
-    units = [
-        template("mta", f"{_UNITS}/policyd-rate-limit{name}")
-        for name in (".service", "-clean.service", "-clean.timer")
+    unit = _limits_unit()
+    clean = [
+        template("mta", f"{_UNITS}/policyd-rate-limit-clean.{kind}")
+        for kind in ("service", "timer")
     ]
-    # Before the package: its own unit logs in an obsolete way, of which systemd would complain.
-    unit = configure(units[:1], name="Limits' unit")
-    clean = configure(units[1:], name="Units that forget old counts")
-    packages(name="Sending limits", names=["policyd-rate-limit"])
+    forgetting = configure(clean, name="Units that forget old counts")
     in_group(name="Postfix reaches the limits", user="postfix", group="policyd-rate-limit")
     limits = configure(
         [template("mta", _LIMITS, mode="640", group="policyd-rate-limit", **names)],
@@ -103,14 +139,14 @@ def _sending_limits(names: dict[str, Any]) -> None:
     )
     service(
         "policyd-rate-limit.service",
-        config=[_LIMITS, units[0].path],
-        after=[limits, unit],
+        config=[_LIMITS, unit.path],
+        after=[limits],
         name="Limits are counted",
     )
     service(
         "policyd-rate-limit-clean.timer",
-        config=[file.path for file in units[1:]],
-        after=[clean],
+        config=[file.path for file in clean],
+        after=[forgetting],
         name="Old counts are forgotten",
     )
 

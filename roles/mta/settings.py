@@ -88,6 +88,9 @@ class MtaSettings(Settings):
     """Attempts to log in a minute from one address, on ports 465 and 587."""
     unlimited_networks: tuple[IPv4Network, ...] = ()
     """Networks without the limits above: agencies behind one address."""
+    list_posters: Literal["anyone", "site", "members"] = "site"
+    """Who may write to a distribution list that does not say so itself: everybody, also from
+    outside; who has a mailbox here; who is in the list."""
     recipients_per_message: int = Field(default=200, ge=1, le=50000)
     """Recipients of one letter by submission (article 13: no spam is sent)."""
     recipients_per_hour: int = Field(default=600, ge=0)

@@ -5,9 +5,13 @@ from typing import Any
 
 from roles.common.rendering import encoded
 from roles.common.site import Site, SiteHost, in_turn
+from roles.directory.tree import service_dn
 from roles.mta.settings import MtaSettings
 
 _FIRST_TUNNEL_PORT = 12350
+LISTS = "/usr/local/lib/site-mta/lists"
+"""The program of distribution lists."""
+LIST_PASSWORD = "/etc/site-lists/ldap-password"  # noqa: S105 - where it is
 
 BOUNCE_HEADERS = {
     "sender": "Hệ thống thư điện tử",
@@ -51,12 +55,22 @@ def values(site: Site, host: SiteHost) -> dict[str, Any]:
     shape = [group for group in ("mx", "front") if group in host.groups]
     number = site.group("mx", "front").index(host)
     relays = in_turn(site.group("mx"), number)
-    inside = [other.address for other in site.group("front", "store", "monitor")]
+    within = site.group("directory", "front", "store", "database", "mx", "backup", "monitor")
+    inside = [other.address for other in within]
     unlimited = [other.address for other in site.group("front")]
+    directories = in_turn(site.group("directory"), number)
+    asking = [
+        *(f"--directory ldaps://{directory.fqdn}:636" for directory in directories),
+        "--authority /etc/site-tls/ca.pem",
+        f"--name {service_dn(site, 'postfix')} --password {LIST_PASSWORD}",
+        f"--base {site.base_dn} --domain {site.domain} --posters {settings.list_posters}",
+    ]
     return {
         "settings": settings,
+        "lists": LISTS,
+        "asking": " ".join(asking),
         "shape": " and ".join(shape),
-        "directories": in_turn(site.group("directory"), number),
+        "directories": directories,
         "relays": ", ".join(f"[{other.fqdn}]:10025" for other in relays),
         "internal": inside,
         "unlimited": ["$mynetworks", *unlimited, *map(str, settings.unlimited_networks)],

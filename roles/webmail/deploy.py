@@ -4,10 +4,11 @@ from pyinfra.api.deploy import deploy
 
 from roles.common.errors import SiteError
 from roles.common.files import configure, template
-from roles.common.packages import packages
-from roles.common.site import Site, current_host, current_site
+from roles.common.packages import Needed, packages
+from roles.common.site import Site, SiteHost, current_host, current_site
+from roles.common.users import system_user
 from roles.database.settings import DatabaseSettings
-from roles.webmail.operations import locale, system_user
+from roles.webmail.operations import locale
 from roles.webmail.roundcube import roundcube, sweepers
 from roles.webmail.settings import WebmailSettings
 from roles.webmail.web import nginx, php
@@ -25,6 +26,11 @@ DEBCONF = (
 """The database and the web server are this role's, not the package's."""
 
 
+def needed(_site: Site, _host: SiteHost) -> Needed:
+    """Packages."""
+    return Needed(PACKAGES, DEBCONF)
+
+
 @deploy("Webmail")
 def webmail() -> None:
     """Roundcube on nginx, PHP-FPM and PostgreSQL."""
@@ -33,7 +39,7 @@ def webmail() -> None:
     _refuse_too_many_workers(site)
     contact = settings.incident_contact or site.postmaster
 
-    packages(name="Packages", names=PACKAGES, debconf=DEBCONF)
+    packages(needed(site, host), name="Packages")
     locale(name="Vietnamese, by which names are sorted", locale_="vi_VN", charmap="UTF-8")
     sysusers = template("webmail", "/etc/sysusers.d/webmail.conf")
     configure([sysusers], name="The user that PHP runs as, described")

@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from pyinfra.api.command import QuoteString, StringCommand
 from pyinfra.api.facts import FactBase
 
 SchemaState = Literal["current", "absent", "outdated", "unreachable"]
@@ -30,18 +29,6 @@ class Schema(FactBase[SchemaState]):
         word = next(iter(output), "absent")
         known: tuple[SchemaState, ...] = get_args(SchemaState)
         return next((state for state in known if state == word), "unreachable")
-
-
-class UserExists(FactBase[bool]):
-    """Whether a user is there."""
-
-    def command(self, user: str) -> StringCommand:
-        """Ask the system's databases."""
-        return StringCommand("getent passwd", QuoteString(user), "|| true")
-
-    def process(self, output: Iterable[str]) -> bool:
-        """Any line is the user's."""
-        return any(output)
 
 
 @dataclass(frozen=True)

@@ -7,19 +7,7 @@ from pyinfra.api.operation import operation
 from pyinfra.context import host
 
 from roles.common.plan import say
-from roles.webmail.facts import SCHEMA, Locales, Schema, UserExists
-
-
-@operation()
-def system_user(user: str, sysusers: str) -> Generator[StringCommand, None, None]:
-    """A system user, made as its file in /etc/sysusers.d says.
-
-    Args:
-        user: its name.
-        sysusers: path of that file.
-    """
-    if not host.get_fact(UserExists, user=user):
-        yield StringCommand(f"systemd-sysusers {sysusers}")
+from roles.webmail.facts import SCHEMA, Locales, Schema
 
 
 @operation()

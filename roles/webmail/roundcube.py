@@ -1,5 +1,6 @@
 """Roundcube itself: our plug-in, its configuration and tables, and what sweeps behind it."""
 
+from roles.addressbook.settings import AddressBookSettings
 from roles.common.files import Check, ConfigFile, configure, static, template
 from roles.common.services import service
 from roles.common.site import current_host, current_site
@@ -45,11 +46,11 @@ def roundcube(settings: WebmailSettings, contact: str) -> None:
                 group="webmail",
                 settings=settings,
                 contact=contact,
+                book=site.of(AddressBookSettings, host.name),
                 database=site.group("database")[0],
                 message_size=site.of(MtaSettings, host.name).message_size,
                 recipients=site.of(MtaSettings, host.name).recipients_per_message,
                 password_length=site.of(DirectorySettings).password_length,
-                change_first=site.of(DirectorySettings).password_change_first,
             )
         ],
         check=Check(f"{_CHECK} {{{_CONFIG}}}"),
@@ -70,8 +71,9 @@ def sweepers() -> None:
 def _plugin() -> list[ConfigFile]:
     """Our plug-in, and the driver that it brings to the plug-in `password`."""
     names = [
-        "province.php", "province_directory.php", "province_addressbook.php", "province.css",
-        "logo.svg", "blank.html", *(f"localization/{name}.inc" for name in TEXTS),
+        "province.php", "province_directory.php", "province_addressbook.php",
+        "province_passwords.php", "province.css", "logo.svg", "blank.html",
+        *(f"localization/{name}.inc" for name in TEXTS),
     ]  # fmt: skip
     driver = "/usr/share/roundcube/plugins/password/drivers/province.php"
     return [

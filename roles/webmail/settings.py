@@ -23,6 +23,9 @@ class WebmailSettings(Settings):
     failed_logins: int = Field(default=5, ge=1)
     """Wrong passwords for one account, within a minute, after which the webmail asks to wait. The
     directory locks the account besides (`directory.lockout_failures`)."""
+    application_passwords: bool = True
+    """Whether officials make passwords for single applications, such as the mail program of a
+    telephone. Off: those that there are go on to count until they are revoked."""
     logins_per_minute: int = Field(default=60, ge=1)
     """Log-ins from one client address; a whole agency may sit behind one."""
     logins_burst: int = Field(default=60, ge=1)

@@ -4,6 +4,7 @@ from roles.common.files import Check, configure, static, template
 from roles.common.services import service
 from roles.common.site import current_host, current_site
 from roles.mta.settings import MtaSettings
+from roles.publicdirectory.settings import PublicDirectorySettings
 from roles.webmail.errors import ERROR_PAGES
 from roles.webmail.settings import WebmailSettings
 
@@ -70,7 +71,12 @@ def nginx(settings: WebmailSettings, contact: str) -> None:
             "/etc/nginx/nginx.conf",
             upload=site.of(MtaSettings, host.name).message_size + 2**20,
         ),
-        template("webmail", "/etc/nginx/conf.d/webmail.conf", settings=settings),
+        template(
+            "webmail",
+            "/etc/nginx/conf.d/webmail.conf",
+            settings=settings,
+            public=site.of(PublicDirectorySettings, host.name),
+        ),
     ]
     nginx_config = configure(
         files,

@@ -4,7 +4,7 @@ import os
 import sys
 
 from roles.common.site import load
-from tests.bench import deploy, filtering
+from tests.bench import deploy, filtering, registry
 from tests.lab.lab import LabInstance
 
 ENVIRONMENT = "local"
@@ -13,6 +13,10 @@ FIRST_DEPLOY_AT_MOST = 1.5
 UNCHANGED_AT_MOST = 15.0
 SPAMD_AT_LEAST = 1.0
 AMAVIS_AT_LEAST = 1.5
+IMPORT_AT_MOST = 60.0
+PLAN_AT_MOST = 5.0
+CHANGE_AT_MOST = 5.0
+LOOK_UP_AT_MOST = 2.0
 
 
 def main() -> int:
@@ -24,6 +28,7 @@ def main() -> int:
         lab.down(keep=True)
         lab.up()
         deployed = deploy.deploy(site)
+        people = registry.measure(site)
         rates = filtering.measure(site)
         lab.down(keep=True)
         lab.up()
@@ -38,6 +43,18 @@ def main() -> int:
             most=FIRST_DEPLOY_AT_MOST,
         ),
         _figure("a deploy that changes nothing, s", deployed.unchanged, most=UNCHANGED_AT_MOST),
+        _figure(
+            f"{registry.PEOPLE} people in {registry.UNITS} units: first import, s",
+            people.first_import,
+            most=IMPORT_AT_MOST,
+        ),
+        _figure("  a plan that finds nothing, s", people.unchanged_plan, most=PLAN_AT_MOST),
+        _figure("  one change, s", people.one_change, most=CHANGE_AT_MOST),
+        _figure(
+            "  a look-up of the mail servers, median, ms",
+            people.look_up * 1000,
+            most=LOOK_UP_AT_MOST,
+        ),
         _against("spamd", rates, least=SPAMD_AT_LEAST),
         _against("amavis", rates, least=AMAVIS_AT_LEAST),
         _against("unfiltered", rates, least=0),

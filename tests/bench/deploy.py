@@ -5,17 +5,13 @@
 - A run that changes nothing.
 """
 
-import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
 
 from roles.common.site import Site
 from tests import remote
+from tests.bench.timing import timed
 from tests.deploys import outcome
-
-T = TypeVar("T")
 
 _INSTALLED = "dpkg-query -W -f '${db:Status-Status} ${Package}\\n' | sed -n 's/^installed //p'"
 
@@ -36,8 +32,8 @@ def deploy(site: Site) -> Deployed:
         AssertionError: the second run changed something.
     """
     base = _packages(site)
-    first, _ = _timed(lambda: outcome("apply", site.environment))
-    unchanged, second = _timed(lambda: outcome("apply", site.environment))
+    first, _ = timed(lambda: outcome("apply", site.environment))
+    unchanged, second = timed(lambda: outcome("apply", site.environment))
     totals = second["results"]["totals"]
     if totals["success"] or totals["error"]:
         raise AssertionError(f"the second run changed something: {totals}")
@@ -47,14 +43,8 @@ def deploy(site: Site) -> Deployed:
 
 def install(site: Site, packages: dict[str, set[str]]) -> float:
     """Seconds to install the very packages on all hosts at once, as `apt-get` does alone."""
-    seconds, _ = _timed(lambda: _install(site, packages))
+    seconds, _ = timed(lambda: _install(site, packages))
     return seconds
-
-
-def _timed(work: Callable[[], T]) -> tuple[float, T]:
-    begin = time.monotonic()
-    result = work()
-    return time.monotonic() - begin, result
 
 
 def _packages(site: Site) -> dict[str, set[str]]:

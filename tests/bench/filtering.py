@@ -1,9 +1,11 @@
 """Letters a second through the whole way, from port 25 to the mailbox, against other ways.
 
-- `pipeline`: as deployed: Postfix, MIMEDefang with clamd and SpamAssassin, LMTP, the store.
+- `pipeline`: as deployed: Postfix, MIMEDefang with clamd and SpamAssassin, LMTP, the store. With
+  compiled rules, which are the default; the lab's own settings do without a compiler.
 - `unfiltered`: the same without a milter.
 - `spamd`: SpamAssassin's own daemon alone with the same rules: no mail server, no virus scan.
-- `amavis`: Debian's amavisd-new as it comes, with its two scanners switched on, behind Postfix.
+- `amavis`: Debian's amavisd-new as it comes, with its two scanners switched on, behind Postfix;
+  the rules as the package has them.
 
 Four kinds of letter in equal parts, ten at a time. It needs a deployed lab that is thrown away
 afterwards: spamd and amavisd-new are installed on its mx.
@@ -20,6 +22,7 @@ from textwrap import dedent
 from roles.common.site import Site
 from tests import clients, remote
 from tests.clients import Account
+from tests.deploys import outcome, overlaid
 from tests.waiting import until
 
 CONCURRENCY = 10
@@ -77,7 +80,9 @@ _WORDS = (
 
 
 def _prepare(site: Site, reader: Account) -> None:
-    """Put the letters onto outside1 and mx, and spamd and amavisd-new onto mx."""
+    """Put the letters onto outside1 and mx; compiled rules, spamd and amavisd-new onto mx."""
+    with overlaid("[filtering]\ncompile_rules = true\n"):
+        outcome("apply", site.environment, limit=["mx"])
     kinds = letters(reader.address, f"dan@{clients.foreign_domain(site)}")
     for address in (clients.outside_address(site), clients.address_of(site, "mx")):
         for number, kind in enumerate(kinds):
@@ -142,6 +147,8 @@ def _spamd(site: Site) -> float:
 
 _AMAVIS = dedent(r"""
     set -e
+    apt-get -q -y purge sa-compile
+    rm -rf /var/lib/spamassassin/compiled
     sed -i 's/^# *\(@bypass_\|   *\\%bypass\)/\1/' /etc/amavis/conf.d/15-content_filter_mode
     adduser --quiet clamav amavis
     # As for the others: no question to DNS, which the lab has not. What forwards is a port of ours.
@@ -156,6 +163,7 @@ _AMAVIS = dedent(r"""
     back=127.0.0.1:10027/inet
     postconf -M $back='127.0.0.1:10027 inet n - n - - smtpd'
     postconf -P $back/content_filter= $back/smtpd_milters= $back/mynetworks=127.0.0.0/8 \
+        $back/smtpd_helo_restrictions= \
         $back/smtpd_relay_restrictions=permit_mynetworks,reject \
         $back/smtpd_recipient_restrictions=permit_mynetworks,reject \
         $back/smtpd_sender_restrictions= $back/smtpd_data_restrictions= \

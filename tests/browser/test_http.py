@@ -190,6 +190,14 @@ def test_pages_parts_are_served_compressed_and_kept(site: Site) -> None:
         assert ask(site, path).status == 200
 
 
+@pytest.mark.parametrize("path", ["/", "/?_task=mail"])
+def test_what_holds_a_secret_is_not_compressed(site: Site, path: str) -> None:
+    """By its length one would guess the request token (BREACH)."""
+    answer = ask(site, path, headers={"Accept-Encoding": "gzip, deflate, br"})
+    assert "content-encoding" not in answer.headers
+    assert re.search(r"token\W+[A-Za-z0-9]{32}", answer.text)
+
+
 @pytest.mark.parametrize(
     ("path", "title"), [("/nothing", "Không tìm thấy trang"), ("/plugins/x.php", "Không tìm thấy")]
 )

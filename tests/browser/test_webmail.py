@@ -297,6 +297,31 @@ def test_the_provinces_address_book_is_searched(webmail: Webmail, reader: Accoun
     expect(card.get_by_text("Sở Nội vụ")).to_be_visible()
 
 
+@pytest.mark.regulation("8")
+def test_the_provinces_address_book_shows_the_units_as_the_public_directory(
+    webmail: Webmail, reader: Account
+) -> None:
+    page = webmail.page
+    page.goto(f"https://{webmail.site.mail_name}/danh-ba/")
+    tree = [name.strip() for name in page.locator("#cay li.unit > .name").all_text_contents()]
+    webmail.log_in(reader)
+    webmail.open("addressbook", source="province")
+    units = page.locator("#directorylist li.contactgroup")
+    assert [name.strip() for name in units.all_text_contents()] == tree
+    # A unit below another stands behind it, further in.
+    below = units.filter(has_text="Trung tâm Tin học").locator("a")
+    assert below.evaluate("link => link.textContent").startswith("\u2003")
+    units.filter(has_text="Sở Thông tin và Truyền thông").locator("a").click()
+    people = page.locator("#contacts-table tbody tr")
+    expect(people.filter(has_text="Nguyễn Văn A")).to_be_visible()
+    expect(people.filter(has_text="Sở Thông tin và Truyền thông")).to_be_visible()
+    expect(people.filter(has_text="Đặng Văn Đ")).to_have_count(0)
+    # A search stays in the unit.
+    page.fill("#searchform", "van")
+    page.press("#searchform", "Enter")
+    expect(people.filter(has_text="Nguyễn Văn A")).to_be_visible()
+
+
 # -- the unit --------------------------------------------------------------------------------------
 
 
@@ -312,13 +337,12 @@ def test_a_member_sees_the_units_mailbox(
     # By the unit's name, and with its folders in Vietnamese.
     unit = webmail.page.locator("#mailboxlist li", has_text=UNIT_NAME).last
     expect(unit.locator("a", has_text="Thư rác")).to_be_visible()
-    unit.locator("a").first.click()
-    until(lambda: _refreshed(webmail, subject), f"the letter '{subject}' in the unit's folder")
-
-
-def _refreshed(webmail: Webmail, subject: str) -> bool:
-    webmail.page.locator("a.refresh").first.click()
-    return webmail.letter(subject).is_visible()
+    folder = unit.locator("a").first
+    until(
+        lambda: webmail.lists(folder, subject),
+        f"the letter '{subject}' in the unit's folder",
+        pause=1,
+    )
 
 
 @pytest.mark.regulation("13")

@@ -8,6 +8,7 @@ from playwright.sync_api import ConsoleMessage, FrameLocator, Locator, Page, Req
 
 from roles.common.site import Site
 from tests.clients import Account
+from tests.waiting import until
 
 _SETTLED = """() =>
     document.readyState === 'complete'
@@ -94,9 +95,23 @@ class Webmail:
 
     def open_folder(self, name: str) -> None:
         """Show a folder's letters."""
-        self.folder(name).click()
         line = self.page.locator("#mailboxlist li.selected > a", has_text=name)
-        expect(line).to_be_visible()
+
+        def opened() -> bool:
+            self._click_when_idle(self.folder(name))
+            return line.is_visible()
+
+        until(opened, f"the folder '{name}' to open", pause=1)
+
+    def lists(self, folder: Locator, subject: str) -> bool:
+        """Ask for a folder's letters again; whether a letter is among them. For `until`."""
+        self._click_when_idle(folder)
+        return self.letter(subject).is_visible()
+
+    def _click_when_idle(self, target: Locator) -> None:
+        """Click, and wait for what comes of it; a click that meets a new request is dropped."""
+        self.settle()
+        target.click()
         self.settle()
 
     def choose(self, subject: str) -> None:

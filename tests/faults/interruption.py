@@ -6,15 +6,13 @@ import random
 import signal
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from deploy.run import OPERATION, command
 from roles.common.site import ROOT
-from tests.deploys import outcome
+from tests.deploys import outcome, overlaid
 
 _LATEST_IN_OPERATION = 0.5
 CHANGE = """
@@ -31,7 +29,7 @@ user_connections = 5
 [directory]
 audit_kept = "400d"
 """
-"""A change of configuration that reaches every kind of host, as a file for LAB_SETTINGS."""
+"""A change of configuration that reaches every kind of host."""
 
 
 @dataclass(frozen=True, order=True)
@@ -54,17 +52,9 @@ def points(count: int, operations: int, seed: int) -> list[Point]:
     )
 
 
-@contextmanager
-def changed_settings() -> Iterator[None]:
+def changed_settings() -> AbstractContextManager[None]:
     """Inside the block the environment has the settings of `CHANGE`."""
-    with tempfile.NamedTemporaryFile("w", suffix=".toml") as overlay:
-        overlay.write(CHANGE)
-        overlay.flush()
-        os.environ["LAB_SETTINGS"] = overlay.name
-        try:
-            yield
-        finally:
-            del os.environ["LAB_SETTINGS"]
+    return overlaid(CHANGE)
 
 
 def operations(environment: str) -> int:

@@ -17,6 +17,7 @@ from deploy.run import EXIT_ERROR
 from roles.common.facts import reload_stamp
 from roles.common.site import ROOT, Group, Site
 from tests import clients, remote
+from tests.deploys import overlaid
 
 
 @dataclass(frozen=True)
@@ -114,20 +115,18 @@ def test_a_broken_configuration_leaves_the_running_one_untouched(site: Site, nam
     ],
 )
 def test_a_broken_setting_is_refused_before_the_first_connection(
-    site: Site, tmp_path: Path, setting: str, value: str, expected: str
+    site: Site, setting: str, value: str, expected: str
 ) -> None:
     role, _, key = setting.partition(".")
-    overlay = tmp_path / "mistake.toml"
-    overlay.write_text(f'[{role}]\n{key} = "{value}"\n')
-    done = subprocess.run(
-        [sys.executable, "-m", "deploy.run", "apply", "site", "--env", site.environment],
-        cwd=ROOT,
-        env={**os.environ, "LAB_SETTINGS": str(overlay)},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    with overlaid(f'[{role}]\n{key} = "{value}"\n'):
+        done = subprocess.run(
+            [sys.executable, "-m", "deploy.run", "apply", "site", "--env", site.environment],
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     assert done.returncode == EXIT_ERROR
     assert f"{setting}: " in done.stderr
     assert "site.toml" in done.stderr

@@ -7,18 +7,19 @@ beside, nothing else.
 import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 from cryptography import x509
 
 from deploy.run import EXIT_CHANGES, EXIT_DONE, run
+from roles.addressbook.settings import AddressBookSettings
 from roles.certificates.authority import Authority, Subject
 from roles.certificates.facts import FOLDER
 from roles.certificates.settings import CertificatesSettings
 from roles.common.site import Group, Site, SiteHost
 from tests import clients, remote
 from tests.clients import Account
+from tests.deploys import overlaid
 from tests.waiting import until
 
 PORTS: dict[Group, dict[int, str]] = {
@@ -28,7 +29,8 @@ PORTS: dict[Group, dict[int, str]] = {
     "front": {443: "", 465: "", 587: "smtp", 993: "", 995: "", 4190: "sieve"},
     "database": {5432: "postgres"},
 }
-"""What each group serves with the host's certificate, and how TLS begins there (`-starttls`)."""
+"""What each group serves with the host's certificate, and how TLS begins there (`-starttls`); a
+front's address book besides, where its setting says."""
 DAYS_LEFT = 30
 """Less than `renew_before`, so that the site's own authority would renew it."""
 
@@ -47,7 +49,12 @@ def serial(site: Site, host: SiteHost, port: int, start: str) -> int:
 
 def shown(site: Site) -> dict[str, int]:
     """The serial numbers on all ports of all hosts."""
-    return {
+    books = {
+        f"{host.name}:{port}": serial(site, host, port, "")
+        for host in site.group("front")
+        for port in (site.of(AddressBookSettings, host.name).port,)
+    }
+    return books | {
         f"{host.name}:{port}": serial(site, host, port, start)
         for group, ports in PORTS.items()
         for host in site.group(group)
@@ -121,19 +128,15 @@ def test_every_port_shows_a_new_certificate_and_sessions_go_on(
 
 
 @pytest.mark.usefixtures("kept")
-def test_another_issuers_certificate_is_left_alone(
-    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_issuers_certificate_is_left_alone(site: Site) -> None:
     """`issuer = "external"`: an ACME client on the host keeps the certificate."""
     (host, *_) = site.group("mx")
     number = renewed(site, host)
     # Otherwise the next plan would show nothing.
     assert plan(site, host) == EXIT_CHANGES
-    overlay = tmp_path / "external.toml"
-    overlay.write_text('[certificates]\nissuer = "external"\n')
-    monkeypatch.setenv("LAB_SETTINGS", str(overlay))
-    assert plan(site, host) == EXIT_DONE
-    assert run("apply", "site", site.environment, [host.name], sys.stdout) == EXIT_DONE
+    with overlaid('[certificates]\nissuer = "external"\n'):
+        assert plan(site, host) == EXIT_DONE
+        assert run("apply", "site", site.environment, [host.name], sys.stdout) == EXIT_DONE
     until(lambda: serial(site, host, 25, "smtp") == number, "its certificate")
 
 

@@ -10,7 +10,6 @@ import sys
 import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
@@ -18,6 +17,7 @@ from deploy.run import EXIT_DONE, run
 from roles.common.site import Site
 from tests import clients, remote
 from tests.clients import Account
+from tests.deploys import overlaid
 from tests.mail.test_filtering import offer, plain
 from tests.samples import with_attachment
 from tests.waiting import until
@@ -134,20 +134,16 @@ def plan(site: Site) -> int:
 
 
 @contextmanager
-def settings(
-    site: Site, mirror: str, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[None]:
+def settings(site: Site, mirror: str) -> Iterator[None]:
     """An mx that takes everything from the mirror; as it was afterwards."""
-    overlay = folder / "mirror.toml"
-    overlay.write_text(
+    overlay = (
         f'[filtering]\nsignature_urls = ["{mirror}/thu.ndb", "{mirror}/thu.hdb"]\n'
         f'rules_source = "{mirror}/rules.tgz"\n'
     )
     address = clients.address_of(site, "mx")
     remote.shell(site, address, f"mkdir {KEPT} && cp -a {RULES} {SIGNATURES} {KEPT}/")
     try:
-        with monkeypatch.context() as patch:
-            patch.setenv("LAB_SETTINGS", str(overlay))
+        with overlaid(overlay):
             assert apply(site) == EXIT_DONE
             assert plan(site) == EXIT_DONE
             yield
@@ -169,8 +165,6 @@ def test_signatures_and_rules_come_from_the_sites_own_mirror(
     site: Site,
     person: Callable[[str], Account],
     mirror: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     mx = clients.address_of(site, "mx")
     recipient = person("thudx").address
@@ -191,7 +185,7 @@ def test_signatures_and_rules_come_from_the_sites_own_mirror(
     assert refused() == set()
     publish(site, signatures())
     publish(site, rules(archive(site, SPAM)))
-    with settings(site, mirror, tmp_path, monkeypatch):
+    with settings(site, mirror):
         remote.shell(site, mx, RENEW)
         until(lambda: refused() == {"virus", "file", "spam"}, "signatures and rules to count")
         kept = remote.shell(site, mx, STATE)

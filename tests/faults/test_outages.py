@@ -5,6 +5,7 @@ and kept in the queue. Once the service is back the letter arrives, exactly once
 queues are flushed only so that the test need not wait for the next try.
 """
 
+import secrets
 import smtplib
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -121,6 +122,40 @@ def found(client: IMAPClient, message: EmailMessage) -> list[int]:
     """The UIDs of a letter in the inbox."""
     client.select_folder("INBOX")
     return list(client.search(["HEADER", "Message-ID", message["Message-ID"]]))
+
+
+def test_what_an_mx_has_taken_goes_out_while_the_directory_is_away(
+    site: Site, official: Account
+) -> None:
+    """Whose domain it is was asked before it was taken.
+
+    Two recipients, for Postfix remembers the way to the last one for a while.
+    """
+    names = [f"thu-{secrets.token_hex(6)}" for _ in range(2)]
+    strangers = [f"{name}@{clients.foreign_domain(site)}" for name in names]
+    message = clients.letter(official.address, strangers[0])
+    message["Cc"] = strangers[1]
+
+    def deferred() -> str:
+        command = f"postqueue -j | grep -F deferred | grep -F '\"{strangers[1]}\"' || true"
+        return "".join(remote.shell(site, mx.address, command) for mx in site.group("mx"))
+
+    def there() -> bool:
+        for mx in site.group("mx"):
+            remote.shell(site, mx.address, "postqueue -f")
+        arrived = []
+        for stranger in strangers:
+            with clients.foreign_imap(site, stranger) as client:
+                arrived += found(client, message)
+        return len(arrived) == len(strangers)
+
+    with ExitStack() as stack:
+        with remote.stopped(site, clients.outside_address(site), "postfix.service"):
+            clients.submit(site, official, message)
+            until(deferred, "the letter to wait", pause=1)
+            for host in site.group("directory"):
+                stack.enter_context(remote.stopped(site, host.address, "slapd.service"))
+        until(there, "the letter's arrival", pause=2)
 
 
 def test_a_directory_that_hangs_is_started_anew(site: Site) -> None:

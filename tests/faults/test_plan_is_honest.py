@@ -2,9 +2,8 @@
 
 import io
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 
 import pytest
 
@@ -12,6 +11,7 @@ from deploy.run import EXIT_CHANGES, EXIT_DONE, EXIT_ERROR, run
 from roles.common.site import ROOT, Site
 from roles.mailstore.facts import NO_ANSWER
 from tests import remote
+from tests.deploys import overlaid
 
 CHANGE = """
 [base]
@@ -27,7 +27,7 @@ recipients_per_hour = 500
 
 [mailstore]
 user_connections = 20
-trash_keep = "29d"
+person_trash_keep = "29d"
 
 [filtering]
 queue = 90
@@ -38,21 +38,11 @@ local_signatures = ["roles/filtering/files/eicar.ndb", "{signatures}"]
 
 
 @pytest.fixture
-def changed(
-    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[[str], None]]:
-    """Lays settings over the environment's; its own are deployed again afterwards."""
+def change(site: Site) -> Iterator[str]:
+    """Settings to lay over the environment's; its own are deployed again afterwards."""
     signatures = site.state / "honest.ndb"
     signatures.write_text("Honest:0:*:686f6e657374\n")
-
-    def change(settings: str) -> None:
-        overlay = tmp_path / "overlay.toml"
-        name = str(signatures.relative_to(ROOT))
-        overlay.write_text(settings.replace("{signatures}", name), encoding="utf-8")
-        monkeypatch.setenv("LAB_SETTINGS", str(overlay))
-
-    yield change
-    monkeypatch.delenv("LAB_SETTINGS")
+    yield CHANGE.replace("{signatures}", str(signatures.relative_to(ROOT)))
     assert told(site, "apply")[0] == EXIT_DONE
     signatures.unlink()
 
@@ -68,15 +58,15 @@ def told(site: Site, action: str) -> tuple[int, dict[str, str]]:
     return code, {name: hosts for hosts, name in found}
 
 
-def test_a_deploy_changes_what_the_plan_names(site: Site, changed: Callable[[str], None]) -> None:
+def test_a_deploy_changes_what_the_plan_names(site: Site, change: str) -> None:
     # There, and back again: what was added is removed.
-    for settings in (CHANGE, ""):
-        changed(settings)
-        code, planned = told(site, "plan")
-        assert code == EXIT_CHANGES
-        assert planned
-        assert told(site, "apply")[1] == planned
-        assert told(site, "plan") == (EXIT_DONE, {})
+    for settings in (change, ""):
+        with overlaid(settings):
+            code, planned = told(site, "plan")
+            assert code == EXIT_CHANGES
+            assert planned
+            assert told(site, "apply")[1] == planned
+            assert told(site, "plan") == (EXIT_DONE, {})
 
 
 def test_a_store_is_deployed_while_the_directory_is_down(site: Site) -> None:

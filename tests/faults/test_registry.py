@@ -4,30 +4,44 @@ What was is put back by a run with the registry as it is in the repository, whic
 """
 
 import csv
+import re
 import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from imapclient.exceptions import LoginError
 
-from deploy.run import EXIT_CHANGES, EXIT_DONE, run
+from deploy.run import EXIT_CHANGES, EXIT_DONE, EXIT_ERROR, run
+from roles.accounts.lifecycle import written
 from roles.accounts.settings import AccountsSettings
 from roles.common.site import Site
 from roles.directory.ldif import OPERATIONAL, Entries, entries
 from roles.directory.tree import service_dn
 from tests import clients, remote
 from tests.clients import Account
+from tests.deploys import overlaid
 from tests.mail.test_mta_mx import rcpt
+from tests.waiting import until
 
 SEARCH = "ldapsearch -Q -Y EXTERNAL -H ldapi:/// -LLL -o ldif-wrap=no"
+OTHERS = "employeenumber=thu-"
+"""How the names of people begin whom the tests of the directory make, in the registry's name."""
 Table = list[dict[str, str]]
 
 RENAMED, MOVED, NAMED, REMOVED, ADDED = "1038", "1039", "1040", "1042", "1099"
 """People nobody else needs; the last is new."""
+DELEGATE, LEAVING = "1041", "1037"
+"""Further ones, for whom time passes."""
 CLOSED = "mytho.tanmychanh"
 """A unit, that of the one who goes."""
 NEW_UNIT, NEW_ALIAS, NEW_NAME = "mytho", "thu.trungan", "Lý Quốc Nháp"
+LIST, LIST_REMOVED, LIST_NAME = "canbo.stttt", "thutruong", "Toàn Sở"
+DOMAIN, OLD_DOMAIN = "moi.example", "tinh-cu.example"
+"""A further domain that comes, and one that goes."""
 
 
 @dataclass(frozen=True)
@@ -64,50 +78,60 @@ def changed_registry(site: Site, folder: Path) -> None:
         new = {"id": ADDED, "name": "Hồ Ngọc Nháp", "unit": NEW_UNIT}
         return [row for row in rows if row["id"] != REMOVED] + [new]
 
+    def lists(rows: Table) -> Table:
+        for row in rows:
+            if row["address"] == LIST:
+                row["name"] = LIST_NAME
+        return [row for row in rows if row["address"] != LIST_REMOVED]
+
     folder.mkdir()
     edited("people.csv", people)
     edited("units.csv", lambda rows: [row for row in rows if row["code"] != CLOSED])
     edited("delegations.csv", lambda rows: rows)
+    edited("lists.csv", lists)
+    edited("domains.csv", lambda _: [{"domain": DOMAIN}])
 
 
 def apply(site: Site) -> int:
-    return run("apply", "site", site.environment, ["directory"], sys.stdout)
+    return run("apply", "accounts", site.environment, [], sys.stdout)
 
 
 def plan(site: Site) -> int:
-    return run("plan", "site", site.environment, ["directory"], sys.stdout)
+    return run("plan", "accounts", site.environment, [], sys.stdout)
 
 
 def ask(site: Site, arguments: str) -> Entries:
     """Ask the first directory host as its root; hashes stay there."""
-    command = f"{SEARCH} {arguments} | grep -v -i '^userPassword:'"
+    command = f"{SEARCH} {arguments} | sed '/^userPassword:/Id'"
     return entries(remote.shell(site, clients.address_of(site, "directory"), command).splitlines())
 
 
 def content(site: Site) -> Entries:
-    """Every entry of the directory."""
-    return ask(site, f"-b '{site.base_dn}'")
+    """Every entry of the directory, without people whom a test of it is making meanwhile."""
+    found = ask(site, f"-b '{site.base_dn}'")
+    return {dn: entry for dn, entry in found.items() if not dn.startswith(OTHERS)}
 
 
-def logged(site: Site) -> Entries:
-    """All records of the audit log about the registry's account."""
-    return ask(
+def clock(site: Site) -> str:
+    """The time on the directory host, as its audit log has it."""
+    host = clients.address_of(site, "directory")
+    return remote.shell(site, host, "date -u +%Y%m%d%H%M%S.%6NZ").strip()
+
+
+def audit(site: Site, since: str) -> dict[str, Record]:
+    """What the registry's account did since a moment, by the audit log, in the order of time.
+
+    Tests act under that name, too, and otherwise than the registry: what was before is theirs.
+    """
+    shown = ask(
         site,
-        f"-b cn=accesslog '(&(objectClass=auditWriteObject)(reqResult=0)"
+        f"-b cn=accesslog '(&(objectClass=auditWriteObject)(reqResult=0)(reqStart>={since})"
         f"(reqAuthzID={service_dn(site, 'accounts')}))' reqType reqDN reqMod",
     )
-
-
-def audit(site: Site, earlier: Collection[str]) -> dict[str, Record]:
-    """What the registry's account did, by the audit log, in the order of time.
-
-    Args:
-        site: the environment.
-        earlier: records to leave out: other tests write under that name, too, in other ways.
-    """
-    shown = logged(site)
     records = {}
-    for dn, line in sorted((dn, line) for dn, line in shown.items() if dn not in earlier):
+    for dn, line in sorted(shown.items()):
+        if line["reqDN"][0].lower().startswith(OTHERS):
+            continue
         attributes: dict[str, list[str]] = {}
         for change in line.get("reqMod", []) if line["reqType"] == ["modify"] else []:
             name, _, value = change.partition(":")
@@ -125,14 +149,15 @@ def handed_over(site: Site) -> dict[str, Account]:
 
 @pytest.fixture
 def before(site: Site) -> Iterator[Entries]:
-    """The directory as it was, and is again afterwards; addresses that were reserved are free."""
+    """The directory as it was, and is again afterwards: who was new is gone, addresses are free."""
     # What another test left on the host, such as a service to restart, is none of this one's.
     assert apply(site) == EXIT_DONE
     was = content(site)
     yield was
     assert apply(site) == EXIT_DONE
     for dn in set(content(site)) - set(was):
-        assert ",ou=reservations," in dn, f"{dn} is left"
+        new = f"employeenumber={ADDED},ou=people,"
+        assert ",ou=reservations," in dn or dn.startswith(new), f"{dn} is left"
         remote.shell(
             site, clients.address_of(site, "directory"),
             f"ldapdelete -Q -Y EXTERNAL -H ldapi:/// '{dn}'",
@@ -142,41 +167,37 @@ def before(site: Site) -> Iterator[Entries]:
 
 @pytest.mark.regulation("3.2")
 def test_changes_of_the_registry_reach_the_directory_and_nothing_else(
-    site: Site, before: Entries, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    site: Site, before: Entries, tmp_path: Path
 ) -> None:
     base, at = site.base_dn.lower(), f"@{site.domain}"
 
     def person(number: str) -> str:
         return f"employeenumber={number},ou=people,{base}"
 
-    def reserved(address: str) -> str:
-        return f"reservedaddress={address},ou=reservations,{base}"
-
     def answers(*addresses: str) -> dict[str, int]:
         return {address: rcpt(site, address)[0] for address in addresses}
 
     gone = before[person(REMOVED)]["mail"][0]
     alias, closed = f"{NEW_ALIAS}{at}", f"{CLOSED}{at}"
+    departed = {"mailboxState": ["departed"]}
     assert plan(site) == EXIT_DONE
-    earlier = logged(site)
+    began = clock(site)
     passwords = handed_over(site)
 
-    with monkeypatch.context() as patch:
-        changed_registry(site, tmp_path / "registry")
-        overlay = tmp_path / "change.toml"
-        overlay.write_text(f'[accounts]\nregistry = "{tmp_path / "registry"}"\n')
-        patch.setenv("LAB_SETTINGS", str(overlay))
+    changed_registry(site, tmp_path / "registry")
+    with overlaid(f'[accounts]\nregistry = "{tmp_path / "registry"}"\n'):
         assert plan(site) == EXIT_CHANGES
-        assert audit(site, earlier) == {}, "a plan changes nothing"
+        assert audit(site, began) == {}, "a plan changes nothing"
         assert apply(site) == EXIT_DONE
 
-        done = audit(site, earlier)
+        done = audit(site, began)
+        for record in done.values():
+            for name in ("mailboxStateSince", "mailboxRetainUntil"):
+                record.attributes.pop(name, None)
         (new,) = set(handed_over(site)) - set(passwords)
         kept = before[person(NAMED)]["mail"]
         assert sorted(done.values(), key=lambda record: record.dn) == sorted(
             [
-                Record("add", reserved(gone)),
-                Record("add", reserved(closed)),
                 Record("add", person(ADDED)),
                 Record("modify", person(RENAMED), {
                     "cn": [NEW_NAME], "displayName": [NEW_NAME], "givenName": ["Nháp"],
@@ -184,9 +205,16 @@ def test_changes_of_the_registry_reach_the_directory_and_nothing_else(
                 }),
                 Record("modify", person(MOVED), {"departmentNumber": [NEW_UNIT]}),
                 Record("modify", person(NAMED), {"mailLocalAddress": [*kept, alias]}),
-                Record("delete", f"cn={CLOSED},ou=mailboxes,{base}"),
-                Record("delete", person(REMOVED)),
+                Record("modify", f"cn={CLOSED},ou=mailboxes,{base}", departed),
+                Record("modify", person(REMOVED), departed),
                 Record("delete", f"ou={CLOSED},ou=units,{base}"),
+                Record("modify", f"cn={LIST},ou=lists,{base}", {
+                    "displayName": [LIST_NAME], "searchName": ["toan so"],
+                }),
+                Record("add", f"reservedaddress={LIST_REMOVED}{at},ou=reservations,{base}"),
+                Record("delete", f"cn={LIST_REMOVED},ou=lists,{base}"),
+                Record("add", f"associateddomain={DOMAIN},ou=domains,{base}"),
+                Record("delete", f"associateddomain={OLD_DOMAIN},ou=domains,{base}"),
             ],
             key=lambda record: record.dn,
         )  # fmt: skip
@@ -194,7 +222,11 @@ def test_changes_of_the_registry_reach_the_directory_and_nothing_else(
         assert answers(new, alias, renamed, moved) == dict.fromkeys(
             (new, alias, renamed, moved), 250
         )
-        assert answers(gone, closed) == {gone: 550, closed: 550}
+        expected = {
+            gone: 550, closed: 550, f"{LIST_REMOVED}{at}": 550,
+            f"postmaster@{DOMAIN}": 250, f"postmaster@{OLD_DOMAIN}": 554,
+        }  # fmt: skip
+        assert answers(*expected) == expected
 
         account = handed_over(site)[new]
         with clients.imap(site, account) as client:
@@ -202,7 +234,7 @@ def test_changes_of_the_registry_reach_the_directory_and_nothing_else(
         assert set(passwords) - set(handed_over(site)) == {gone}
         assert plan(site) == EXIT_DONE
         assert apply(site) == EXIT_DONE
-        assert audit(site, earlier) == done, "a run that changes nothing sends nothing"
+        assert list(audit(site, began)) == list(done), "a run that changes nothing sends nothing"
         # Handed over once: the next run neither makes another nor forgets it.
         assert handed_over(site)[new] == account
         store = clients.address_of(site, "store")
@@ -214,6 +246,7 @@ def test_changes_of_the_registry_reach_the_directory_and_nothing_else(
     assert answers(new, alias) == {new: 550, alias: 550}
     assert answers(gone, closed) == {gone: 250, closed: 250}
     after = {dn: found for dn, found in content(site).items() if ",ou=reservations," not in dn}
+    assert after.pop(person(ADDED))["mailboxState"] == ["departed"]
     returned = [person(REMOVED), f"cn={CLOSED},ou=mailboxes,{base}"]
     for dn in returned:
         assert after[dn].pop("mailboxStateSince") > before[dn].pop("mailboxStateSince")
@@ -223,3 +256,126 @@ def test_changes_of_the_registry_reach_the_directory_and_nothing_else(
     assert back.password != passwords[gone].password
     with clients.imap(site, back) as client:
         assert client.folder_exists("INBOX")
+
+
+@pytest.mark.regulation("8")
+def test_half_a_registry_is_stopped(
+    site: Site,
+    before: Entries,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    began = clock(site)
+    folder = tmp_path / "registry"
+    changed_registry(site, folder)
+    file = folder / "people.csv"
+    lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+    file.write_text("".join(lines[:30]), encoding="utf-8")
+    with overlaid(f'[accounts]\nregistry = "{folder}"\n'):
+        assert plan(site) == EXIT_ERROR
+        said = re.search(r"REMOVALS=(\d+)", capsys.readouterr().out)
+        assert said is not None
+        assert apply(site) == EXIT_ERROR
+        # The very number lets the plan pass, and no other.
+        for number, code in ((int(said[1]), EXIT_CHANGES), (int(said[1]) + 1, EXIT_ERROR)):
+            shown = run("plan", "accounts", site.environment, [], sys.stdout, removals=number)
+            assert shown == code
+    assert audit(site, began) == {}
+    assert content(site) == before
+
+
+# -- what time alone brings ------------------------------------------------------------------------
+
+
+def soon(seconds: int) -> str:
+    """A moment ahead, as the directory has it."""
+    return written(datetime.now(UTC) + timedelta(seconds=seconds))
+
+
+def changed(site: Site, dn: str, *lines: str) -> None:
+    """Change an entry as the registry's account does not: as root, who is not in its log."""
+    remote.modify(site, "\n".join([f"dn: {dn}", *lines, ""]))
+
+
+@contextmanager
+def restored(site: Site, dn: str, *names: str) -> Iterator[dict[str, list[str]]]:
+    """An entry whose attributes are behind the block what they were before it."""
+    (was,) = ask(site, f"-b '{dn}' -s base").values()
+    yield was
+    (now,) = ask(site, f"-b '{dn}' -s base").values()
+    steps = [
+        line
+        for name in names
+        if was.get(name) != now.get(name)
+        for line in (f"replace: {name}", *(f"{name}: {v}" for v in was.get(name, [])), "-")
+    ]
+    if steps:
+        changed(site, dn, "changetype: modify", *steps)
+
+
+@pytest.mark.regulation("12")
+def test_a_delegation_begins_and_ends_by_itself(site: Site) -> None:
+    person = f"employeeNumber={DELEGATE},ou=people,{site.base_dn}"
+    mailbox = f"cn={NEW_UNIT},ou=mailboxes,{site.base_dn}"
+    given = f"cn={DELEGATE},{mailbox}"
+
+    def opens() -> list[str]:
+        return ask(site, f"-b '{person}' -s base mailboxGroup").popitem()[1].get("mailboxGroup", [])
+
+    def readers() -> list[str]:
+        found = ask(site, f"-b '{mailbox}' -s base mailboxReader").popitem()[1]
+        return found.get("mailboxReader", [])
+
+    with restored(site, person, "mailboxGroup"), restored(site, mailbox, "mailboxReader"):
+        try:
+            changed(
+                site, given, "changetype: add", "objectClass: mailboxDelegation",
+                f"cn: {DELEGATE}", f"delegate: {person}", "delegationRight: read",
+                f"validFrom: {soon(3)}", "managedBy: registry",
+            )  # fmt: skip
+            assert NEW_UNIT not in opens()
+            until(lambda: NEW_UNIT in opens(), "the beginning of the delegation")
+            assert person in readers()
+            changed(site, given, "changetype: modify", "add: validUntil", f"validUntil: {soon(3)}")
+            until(lambda: NEW_UNIT not in opens(), "the end of the delegation")
+            assert person not in readers()
+        finally:
+            changed(site, given, "changetype: delete")
+    assert plan(site) == EXIT_DONE
+
+
+@pytest.mark.regulation("13")
+def test_service_ends_by_itself(site: Site) -> None:
+    person = f"employeeNumber={LEAVING},ou=people,{site.base_dn}"
+    names = ("mailboxState", "mailboxStateSince", "mailboxExpires", "mailboxRetainUntil")
+    with restored(site, person, *names) as was:
+        (address,) = was["mail"]
+        account = handed_over(site)[address]
+        with clients.imap(site, account) as client:
+            assert client.folder_exists("INBOX")
+        end = soon(3)
+        changed(
+            site, person, "changetype: modify", "replace: mailboxState", "mailboxState: expiring",
+            "-", "replace: mailboxExpires", f"mailboxExpires: {end}",
+        )  # fmt: skip
+
+        def now() -> dict[str, list[str]]:
+            return ask(site, f"-b '{person}' -s base").popitem()[1]
+
+        until(lambda: now()["mailboxState"] == ["departed"], "the end of service")
+        assert now()["mailboxStateSince"] == [end]
+        assert now()["mailboxRetainUntil"] > [end]
+        until(lambda: rcpt(site, address)[0] == 550, "the refusal of mail")
+
+        def refused() -> bool:
+            try:
+                with clients.imap(site, account):
+                    return False
+            except LoginError:
+                return True
+
+        until(refused, "the refusal of the log-in")
+        host = clients.address_of(site, "directory")
+        said = remote.shell(site, host, "journalctl -q -t site-lifecycle --since -5min -o cat")
+        assert f"person {LEAVING} <{address}>: the last day of service is over" in said
+    assert plan(site) == EXIT_DONE

@@ -87,6 +87,30 @@ def test_metrics_are_served_to_the_host_itself(host: Host) -> None:
     assert "dovecot_auth_failure_total" in answer
 
 
+def test_whoever_may_no_longer_is_out(host: Host) -> None:
+    service = host.service("site-access.service")
+    assert service.is_running
+    assert service.is_enabled
+    known = host.file("/var/lib/site-access/known.sqlite")
+    assert (known.user, known.mode) == ("root", 0o600)
+    # It knows the accounts of each directory.
+    count = (
+        "import sqlite3, sys; print(min(n for (n,) in sqlite3.connect(sys.argv[1]).execute("
+        "'SELECT count(*) FROM directory LEFT JOIN account USING (uri) GROUP BY uri')))"
+    )
+    assert int(host.check_output("python3 -c %s %s", count, known.path)) > 1
+
+
+def test_what_ends_sessions_is_locked_up(host: Host) -> None:
+    line = host.check_output("systemd-analyze security --no-pager site-access.service | tail -n 1")
+    level = re.search(r"([0-9.]+) (OK|MEDIUM)", line)
+    assert level, line
+    assert float(level[1]) <= 2.5
+    assert host.check_output(
+        "grep CapPrm: /proc/$(systemctl show --value -p MainPID site-access.service)/status"
+    ).endswith("\t0000000000000000")
+
+
 @pytest.mark.serving("front")
 def test_postfix_may_ask_who_may_submit(host: Host) -> None:
     socket = host.file("/var/spool/postfix/private/auth")

@@ -79,9 +79,9 @@ def test_secrets_are_for_postfix_alone(host: Host, me: SiteHost) -> None:
     files = {
         PurePosixPath(path).stem for path in host.check_output("ls /etc/postfix/ldap/").splitlines()
     }
-    expected = {"mailhost"}
-    expected |= {"alias", "transport"} if me.serves("mx") else set()
-    expected |= {"sender", "senders"} if me.serves("front") else set()
+    expected = {"further", "list", "mailhost"}
+    expected |= {"alias", "list-transport", "redirect", "transport"} if me.serves("mx") else set()
+    expected |= {"sender", "senders", "units"} if me.serves("front") else set()
     assert files == expected
     for name in files:
         file = host.file(f"/etc/postfix/ldap/{name}.cf")

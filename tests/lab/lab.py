@@ -127,7 +127,7 @@ def network_arguments(instance: str, network: IPv4Network, mtu: int | None) -> l
 
 @contextmanager
 def exclusive() -> Iterator[None]:
-    """Nobody else makes or removes containers meanwhile."""
+    """Nobody else installs what a lab needs, or makes or removes containers, meanwhile."""
     STORAGE.mkdir(mode=0o700, parents=True, exist_ok=True)
     with (STORAGE / "lock").open("w") as lock:
         try:
@@ -210,12 +210,12 @@ class LabInstance:
         """Make and start what is not there, deploy `outside1`; return whether anything changed."""
         found = machine.inspect()
         machine.require(found)
-        machine.install_missing(machine.packages_needed(found))
-        self.site.keep_secrets()
-        machine.allow_inotify()
-        for name in self.site.of(BaseSettings).admins:
-            self.keys.person(name)
         with exclusive():
+            machine.install_missing(machine.packages_needed(found))
+            self.site.keep_secrets()
+            machine.allow_inotify()
+            for name in self.site.of(BaseSettings).admins:
+                self.keys.person(name)
             made = self._make()
         changed = self._deploy_outside()
         if not made and not changed:

@@ -7,7 +7,6 @@ import json
 import secrets
 import socket
 import ssl
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -31,7 +30,7 @@ from roles.directory.config import difference
 from roles.directory.ldif import Change, Entries, entries
 from roles.directory.settings import DirectorySettings
 from roles.directory.tree import SERVICES, service_dn
-from tests.clients import Account, address_of, context
+from tests.clients import Account, address_of, negotiated
 from tests.remote import shell
 from tests.waiting import until
 
@@ -53,15 +52,26 @@ PERSON = ["inetOrgPerson", "inetLocalMailRecipient", "mailboxAccount"]
 READS = {
     "dovecot": {
         "objectClass", "mail", "mailLocalAddress", "mailHost", "mailboxState", "mailboxService",
-        "mailboxQuota", "mailboxGroup",
+        "mailboxQuota", "mailboxGroup", "employeeNumber",
     },
     "postfix": {
         "objectClass", "mail", "mailLocalAddress", "mailHost", "mailboxState", "mailboxService",
-        "mailboxSendAs",
+        "mailboxSendAs", "departmentNumber",
     },
     "webmail": {
-        "objectClass", "mail", "mailLocalAddress", "mailboxState", "mailboxSendAs", "cn", "sn",
-        "givenName", "displayName", "title", "telephoneNumber", "departmentNumber", "searchName",
+        "objectClass", "mail", "mailLocalAddress", "mailboxState", "mailboxService",
+        "mailboxSendAs", "cn", "sn", "givenName", "displayName", "title", "telephoneNumber",
+        "departmentNumber", "searchName",
+    },
+    "publicdirectory": {
+        "objectClass", "mail", "cn", "title", "telephoneNumber", "departmentNumber",
+    },
+    "archive": {
+        "objectClass", "mail", "displayName", "mailHost", "mailboxState", "mailboxStateSince",
+    },
+    "addressbook": {
+        "objectClass", "mail", "cn", "title", "telephoneNumber", "departmentNumber",
+        "mailboxState", "mailboxService",
     },
 }  # fmt: skip
 """What each service reads of a person: what it needs, and nothing else."""
@@ -177,22 +187,14 @@ def test_the_port_without_tls_is_closed(site: Site) -> None:
     ],
 )
 def test_tls_begins_at_1_2(site: Site, version: ssl.TLSVersion, accepted: bool) -> None:
-    tls = context(site)
-    with warnings.catch_warnings():
-        # Python warns of the old version; that it is refused is what this shows.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        tls.minimum_version = tls.maximum_version = version
-    tls.set_ciphers("ALL:@SECLEVEL=0")
     host = site.group("directory")[0]
-    with socket.create_connection((host.address, 636), timeout=10) as plain:
-        if not accepted:
-            with pytest.raises(ssl.SSLError):
-                tls.wrap_socket(plain, server_hostname=host.fqdn)
-            return
-        with tls.wrap_socket(plain, server_hostname=host.fqdn) as secure:
-            cipher = secure.cipher()
-            assert cipher is not None
-            assert "GCM" in cipher[0] or "CHACHA20" in cipher[0]
+    asked = (site, host.address, 636, host.fqdn, version)
+    if not accepted:
+        with pytest.raises(ssl.SSLError):
+            negotiated(*asked)
+        return
+    cipher = negotiated(*asked)
+    assert "GCM" in cipher or "CHACHA20" in cipher
 
 
 # -- who reads what -----------------------------------------------------------------------------
@@ -207,6 +209,16 @@ def test_a_service_reads_what_it_needs_of_a_person(
         ((dn, attributes),) = found(connection, site.base_dn, f"(mail={address})").items()
     assert dn == f"employeeNumber=1001,ou=people,{site.base_dn}"
     assert attributes == READS[name]
+
+
+def test_dovecot_reads_the_names_of_shared_mailboxes_only(site: Site) -> None:
+    """Those of units, and of who departed and has a successor."""
+    shared = "(|(objectClass=unitMailbox)(&(mailboxState=departed)(mailboxSuccessor=*)))"
+    with bound(site, *service(site, "dovecot")) as connection:
+        every = found(connection, site.base_dn, "(objectClass=mailboxAccount)", "displayName")
+        named = {dn for dn, attributes in every.items() if attributes}
+        assert f"cn=stttt,ou=mailboxes,{site.base_dn}" in named
+        assert named <= {*found(connection, site.base_dn, shared)}
 
 
 @pytest.mark.parametrize("name", READS)
@@ -348,16 +360,21 @@ NOTHING: set[str] = set()
 OF_A_UNIT_MAILBOX = {
     "dovecot": {
         "objectClass", "mail", "mailLocalAddress", "mailHost", "mailboxState", "mailboxService",
-        "mailboxQuota",
+        "mailboxQuota", "displayName",
     },
     "postfix": {
         "objectClass", "mail", "mailLocalAddress", "mailHost", "mailboxState", "mailboxService",
-        "mailboxSender",
+        "mailboxSender", "departmentNumber",
     },
     "webmail": {
-        "objectClass", "mail", "mailLocalAddress", "mailboxState", "mailboxSender", "cn",
-        "displayName", "departmentNumber", "searchName",
+        "objectClass", "mail", "mailLocalAddress", "mailboxState", "mailboxService",
+        "mailboxSender", "cn", "displayName", "departmentNumber", "searchName",
     },
+    "publicdirectory": {"objectClass", "mail", "cn"},
+    "archive": {
+        "objectClass", "mail", "displayName", "mailHost", "mailboxState", "mailboxStateSince",
+    },
+    "addressbook": {"objectClass", "mail", "cn"},
     "replicator": NOTHING,
 }  # fmt: skip
 """What each service reads of a unit mailbox."""
@@ -369,10 +386,17 @@ LIST = {"objectClass", "cn", "mail", "mailLocalAddress", "listScope", "listPoste
 DOMAIN = {"objectClass", "associatedDomain", "managedBy"}
 OF_OTHERS = {
     "dovecot": {"units": NOTHING, "lists": NOTHING, "domains": NOTHING},
-    "postfix": {"units": NOTHING, "lists": LIST, "domains": DOMAIN},
+    "postfix": {"units": {"objectClass", "unitParent"}, "lists": LIST, "domains": DOMAIN},
     "webmail": {"units": UNIT, "lists": LIST, "domains": NOTHING},
+    "publicdirectory": {
+        "units": UNIT - {"searchName", "managedBy"}, "lists": NOTHING, "domains": NOTHING,
+    },
+    "addressbook": {
+        "units": UNIT - {"searchName", "managedBy"}, "lists": NOTHING, "domains": NOTHING,
+    },
+    "archive": {"units": NOTHING, "lists": NOTHING, "domains": NOTHING},
     "replicator": {"units": NOTHING, "lists": NOTHING, "domains": NOTHING},
-}
+}  # fmt: skip
 """What each service reads of a unit, a distribution list and a further domain."""
 
 
@@ -419,6 +443,35 @@ def test_a_service_reads_what_it_needs_of_units_lists_and_domains(
             for folder, dn in others.items()
         }
     assert shown == OF_OTHERS[name]
+
+
+@pytest.mark.regulation("8")
+@pytest.mark.parametrize(
+    ("state", "hidden", "seen"),
+    [
+        ("active", [], {"cn", "mail", "telephoneNumber"}),
+        ("locked", ["telephoneNumber"], {"cn", "mail"}),
+        ("expiring", ["mail"], {"cn", "telephoneNumber"}),
+        ("active", ["*"], NOTHING),
+        ("departed", [], NOTHING),
+    ],
+)
+def test_what_an_entry_hides_the_public_directory_cannot_ask_for(
+    site: Site,
+    somebody: Callable[..., tuple[str, str]],
+    state: str,
+    hidden: list[str],
+    seen: set[str],
+) -> None:
+    phone = f"+84 273 {secrets.randbelow(10**9):09}"
+    more: dict[str, str | list[str]] = {"directoryHidden": hidden} if hidden else {}
+    dn, address = somebody(mailboxState=state, telephoneNumber=phone, **more)
+    with bound(site, *service(site, "publicdirectory")) as connection:
+        shown = found(connection, dn, "(objectClass=*)").get(dn, set())
+        assert shown - {"objectClass", "directoryHidden"} == seen
+        # Nor by guessing it in a filter.
+        for name, value in (("telephoneNumber", phone), ("mail", address)):
+            assert (dn in found(connection, site.base_dn, f"({name}={value})")) == (name in seen)
 
 
 # -- what the mail servers ask ------------------------------------------------------------------

@@ -13,7 +13,6 @@ from imapclient import IMAPClient
 from imapclient.exceptions import LoginError
 
 from roles.common.site import ROOT, Site
-from roles.mailstore.settings import MailstoreSettings
 from tests import clients
 from tests.waiting import until
 
@@ -89,14 +88,13 @@ def test_every_person_logs_in(people: list[dict[str, str]], folders: dict[str, s
 def test_two_people_share_a_unit_mailbox(
     site: Site, info: dict[str, Any], folders: dict[str, set[str]]
 ) -> None:
-    above = site.of(MailstoreSettings).units_folder
     units = {
         account["address"].partition("@")[0]
         for account in info["accounts"]
         if account["kind"] == "unit"
     }
     members = {
-        code: [name for name, seen in folders.items() if f"{above}/{code}" in seen]
+        code: [name for name, seen in folders.items() if clients.unit_folder(site, code) in seen]
         for code in units
     }
     assert max(map(len, members.values())) >= 2, members

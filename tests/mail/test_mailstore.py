@@ -2,6 +2,7 @@
 
 import imaplib
 import poplib
+import re
 import socket
 import ssl
 import time
@@ -356,27 +357,27 @@ def test_a_letter_that_was_only_moved_is_not_kept_twice(
 def test_retention_empties_trash_junk_and_what_was_deleted(
     site: Site, mailbox: IMAPClient, folder: str, reader: Account, on_store: Callable[[str], str]
 ) -> None:
-    """The very command that runs at night, for one account and as if its time had come."""
+    """The very script that runs at night, for one account and as if its time had come."""
     content = clients.letter(reader.address, reader.address).as_bytes()
     for name in ("Trash", "Junk", folder):
         mailbox.append(name, content)
     store = clients.store_of(site, reader.address).address
-    unit = remote.shell(site, store, "systemctl cat site-retention.service")
-    (command,) = [
-        line.removeprefix("ExecStart=")
-        for line in unit.replace("\\\n", "").splitlines()
-        if line.startswith("ExecStart=")
-    ]
-    words = ["0s" if word[:-1].isdigit() else word for word in command.split()]
-    assert words.count("0s") == 3
-    words[words.index("-A")] = f"-u {reader.address}"
-    quoted = " ".join(word if word.startswith("-u ") else f"'{word}'" for word in words)
+    script = remote.shell(site, store, "cat /usr/local/lib/site-mailstore/retention")
+    script, times = re.subn(r"(?m)^remove (\w+)( \d+){3}$", r"remove \1 0 0 0", script)
+    assert times == 2
+    script, times = re.subn(r"\(objectClass=\$1\)", rf"\g<0>(mail={reader.address})", script)
+    assert times == 1
 
     def counted(name: str) -> int:
         return len(on_store(f"search -u {{user}} mailbox '{name}' all").splitlines())
 
     def left() -> int:
-        remote.shell(site, store, quoted)
+        remote.shell(
+            site, store,
+            "RUNTIME_DIRECTORY=$(mktemp -d) && export RUNTIME_DIRECTORY && sh -s"
+            ' && rm -r "$RUNTIME_DIRECTORY"',
+            stdin=script,
+        )  # fmt: skip
         return counted("Trash") + counted("Junk") + counted(".EXPUNGED")
 
     # Time is counted in seconds, and what leaves Trash and Junk is in .EXPUNGED before it goes.

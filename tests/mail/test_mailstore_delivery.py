@@ -9,6 +9,7 @@ import pytest
 from imapclient import IMAPClient
 
 from roles.common.site import Site
+from roles.mta.settings import MtaSettings
 from tests import clients, lmtp, managesieve, remote
 from tests.clients import Account
 from tests.waiting import until
@@ -26,6 +27,12 @@ def test_lmtp_takes_letters_over_tls(site: Site, person: Person) -> None:
     assert answers[-1].startswith("250 2.0.0")
     with clients.imap(site, account) as client:
         clients.wait_for(client, letter)
+
+
+def test_a_burst_for_one_mailbox_is_taken_at_once(site: Site, person: Person) -> None:
+    """As many letters as one mx hands over at a time; by default the eleventh would wait."""
+    burst = site.of(MtaSettings).store_concurrency
+    assert lmtp.rcpt_at_once(site, person("clv").address, burst) == [250] * burst
 
 
 def test_lmtp_does_not_know_strangers(site: Site) -> None:

@@ -1,7 +1,9 @@
 """Unit mailboxes (regulation, article 3.1a): who sees them, what each may do and has read."""
 
+import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from smtplib import SMTPRecipientsRefused
@@ -14,6 +16,8 @@ from roles.common.site import Site
 from roles.mailstore.settings import MailstoreSettings
 from tests import clients, lmtp, remote
 from tests.clients import Account
+from tests.mail.test_directory import bound, service
+from tests.mail.test_handover import Newcomer, newcomers
 from tests.waiting import until
 
 Person = Callable[[str], Account]
@@ -26,7 +30,7 @@ FILER, READER, STRANGER = "anv", "gvv", "clv"
 @pytest.fixture(scope="session")
 def unit(site: Site) -> str:
     """The folder under which people see the unit mailbox: its inbox."""
-    return f"{site.of(MailstoreSettings).units_folder}/{CODE}"
+    return clients.unit_folder(site, CODE)
 
 
 @pytest.fixture
@@ -358,3 +362,126 @@ def test_only_moves_by_a_user_teach(
     filer.delete_messages([uid])
     filer.expunge()
     assert spool() == expected
+
+
+# -- quota -----------------------------------------------------------------------------------------
+
+ROOM, OWN = 2 * 2**20, 2**20
+"""Bytes that the unit's mailbox below and its member's own may hold."""
+
+
+@dataclass(frozen=True)
+class Office:
+    """A unit that is in no registry, and its only member, who files there."""
+
+    site: Site
+    code: str
+    member: Newcomer
+
+    @property
+    def address(self) -> str:
+        """The unit's."""
+        return f"{self.code}@{self.site.domain}"
+
+    @property
+    def folder(self) -> str:
+        """Where the member sees its inbox."""
+        return f"{self.site.of(MailstoreSettings).units_folder}/Phòng Thử ({self.code})"
+
+    def seen(self) -> bool:
+        """Whether the member sees it."""
+        with clients.imap(self.site, self.member.account) as client:
+            return self.folder in folders(client)
+
+
+@pytest.fixture
+def office(site: Site) -> Iterator[Office]:
+    with newcomers(site, 1) as (member,):
+        made = Office(site, f"thu{secrets.token_hex(6)}", member)
+        dn = f"cn={made.code},ou=mailboxes,{site.base_dn}"
+        with bound(site, *service(site, "accounts")) as accounts:
+            accounts.add(
+                dn,
+                ["unitMailbox", "inetLocalMailRecipient", "mailboxAccount"],
+                {
+                    "mail": made.address, "mailLocalAddress": made.address,
+                    "mailHost": clients.store_name(site, ""), "mailboxState": "active",
+                    "mailboxService": "lmtp", "displayName": "Phòng Thử",
+                    "mailboxQuota": str(ROOM),
+                },
+            )  # fmt: skip
+        member.write(mailboxGroup=[made.code, f"{made.code}+file"], mailboxQuota=str(OWN))
+        try:
+            remote.shell(site, member.store, "systemctl start site-units.service")
+            until(made.seen, "the unit's mailbox", 120, pause=1)
+            yield made
+        finally:
+            with bound(site, *service(site, "accounts")) as accounts:
+                accounts.delete(dn)
+            remote.shell(
+                site, member.store,
+                "systemctl start site-units.service;"
+                f" rm -rf /var/vmail/mailboxes/{made.code}",
+            )  # fmt: skip
+
+
+def large(size: int, subject: str = "lon") -> bytes:
+    """A letter of about so many bytes."""
+    return f"Subject: {subject}\r\n\r\n".encode() + (b"x" * 76 + b"\r\n") * (size // 78)
+
+
+def looked(office: Office) -> None:
+    """Let the store look how full it is; its timer does each minute."""
+    remote.shell(office.site, office.member.store, "systemctl start site-units.service")
+
+
+def refused(client: IMAPClient, folder: str) -> bool:
+    """Whether nothing may be filed there; at the latest when Dovecot has read the rights again."""
+    try:
+        client.append(folder, b"Subject: them\r\n\r\nthem\r\n")
+    except client.Error as error:
+        return "NOPERM" in str(error)
+    return False
+
+
+def test_a_full_unit_mailbox_takes_nothing_from_its_members_either(
+    site: Site, office: Office
+) -> None:
+    unit, trash = office.folder, f"{office.folder}/Trash"
+    with clients.imap(site, office.member.account) as client:
+        # The member's own mailbox has less room: that is another matter.
+        for _ in range(2):
+            client.append(unit, large(ROOM * 3 // 4))
+        client.append("INBOX", large(OWN // 4, "cua toi"))
+        looked(office)
+        until(lambda: refused(client, unit), "the end of filing", 60, pause=1)
+        assert lmtp.deliver(site, office.address)[0].startswith("552 5.2.2")
+        for folder in ("/Sent", "/Archive"):
+            with pytest.raises(client.Error, match="NOPERM"):
+                client.append(unit + folder, large(1000))
+        client.select_folder("INBOX")
+        own = client.search(["SUBJECT", "cua toi"])
+        for put in (client.copy, client.move):
+            with pytest.raises(client.Error, match="NOPERM"):
+                put(own, unit)
+        assert client.search(["SUBJECT", "cua toi"]) == own
+        # Its members learn why.
+        client.select_folder(unit)
+        until(lambda: client.noop() and client.search(["SUBJECT", "da day"]), "a letter about it")
+        # It can be tidied, as programs do it.
+        client.move(client.search(["SUBJECT", "lon"]), trash)
+        client.select_folder(trash)
+        client.delete_messages(client.search())
+        client.expunge()
+        looked(office)
+        until(lambda: not refused(client, unit), "filing to be possible again", 60, pause=1)
+        assert lmtp.deliver(site, office.address, large(1000))[-1].startswith("250")
+
+
+def test_what_is_in_the_trash_of_a_full_unit_mailbox_counts_too(site: Site, office: Office) -> None:
+    trash = f"{office.folder}/Trash"
+    with clients.imap(site, office.member.account) as client:
+        client.append(trash, large(ROOM * 6 // 5))
+        looked(office)
+
+        until(lambda: refused(client, trash), "the end of filing there", 60, pause=1)

@@ -297,10 +297,12 @@ def test_a_unit_on_another_store_is_not_seen_and_breaks_nothing(
     home = clients.store_of(site, account.address)
     assert home != clients.store_of(site, f"{code}@{site.domain}")
     with member(site, account, code), clients.imap(site, account) as client:
-        folder = f"{site.of(MailstoreSettings).units_folder}/{code}"
-        assert folder not in {entry[2] for entry in client.list_folders()}
-        with pytest.raises(IMAPClient.Error):
-            client.select_folder(folder)
+        above = site.of(MailstoreSettings).units_folder
+        folders = (clients.unit_folder(site, code), f"{above}/{code}")
+        assert not {entry[2] for entry in client.list_folders()} & {*folders}
+        for folder in folders:
+            with pytest.raises(IMAPClient.Error):
+                client.select_folder(folder)
         client.select_folder("INBOX")
 
 

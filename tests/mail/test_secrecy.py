@@ -67,6 +67,9 @@ MARKED = {
     "page": (
         html("<table><tr><td><b>M&#7852;T</b></td><td>Số 12</td></tr></table>"), "MAT", "text",
     ),
+    "page, behind a style": (
+        html("<style>p { color: red }</style><p>Mật</p><script>let x = 1</script>"), "MAT", "text",
+    ),
     "name of an attachment": (attached("[Mật] ke_hoach.pdf"), "MAT", "attachment-name"),
     "name in capitals": (attached("Ke hoach_TỐI MẬT_2026.pdf"), "TOI MAT", "attachment-name"),
     "Word": (attached("kehoach.docx", word("UBND TỈNH", "TỐI MẬT", "Số 12")), "TOI MAT", "text"),
@@ -92,6 +95,10 @@ UNMARKED = {
     "security": subject("[Bảo mật] Tập huấn an toàn thông tin"),
     "honey": subject("Mật ong: giá bán"),
     "in a sentence": body("Tài liệu này không thuộc độ mật: nêu tại Luật.\nTin mật không gửi.\n"),
+    "style and script of a page": html(
+        "<html><head><STYLE type='text/css'>\n<!--\nMẬT\n-->\n</STYLE>"
+        "<script>/*\nTối mật\n*/</script ></head><p>Kế hoạch</p><style>\nMật\n"
+    ),
     "name": attached("Quy chế bảo mật.pdf"),
     "Word": attached("quyche.docx", word("Quy chế bảo vệ bí mật", "Điều 1. Mật khẩu")),
     "a file that claims to be Word": attached("hong.docx", b"PK\3\4 not an archive"),

@@ -3,21 +3,18 @@
 import json
 import re
 import stat
+from datetime import date
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from roles.accounts.deploy import site_registry
 from roles.accounts.handover import generated_password, hand_over, hashes
-from roles.accounts.names import family_name, folded, given_name, local_part
-from roles.accounts.reconcile import Mailbox, Plan
-from roles.accounts.registry import Delegation, Registry, load_registry
+from roles.accounts.reconcile import Mailbox, Plan, Target, reconcile
+from roles.accounts.registry import Delegation, MailDomain, MailList, Registry, load_registry
 from roles.accounts.settings import AccountsSettings
 from roles.common.errors import SiteError
 from roles.common.site import ROOT, load
-from tests.registry import FAMILIES, GIVEN, MIDDLES
 
 UNITS = """\
 code,name,kind,parent,head
@@ -38,10 +35,23 @@ mytho,3,file
 """
 
 
+LISTS = """\
+address,name,contains,unit,members,posters,owner,aliases,since,until
+tatca,Toàn Sở,subtree,stttt,,members,1,toanso,,
+donvi,Hộp thư các đơn vị,mailboxes,*,,"site, mytho, van.thu@vidu.example",stttt,,2026-01-01,
+tocongtac,Tổ công tác,members,,1 3 mytho tatca,1,,,,31/12/2026
+"""
+DOMAINS = """\
+domain,since,until
+cu.gov.vn,,31/12/2027
+"""
+
+
 def written(folder: Path, **files: str | bytes) -> Path:
-    """A registry's folder; `units`, `people`, `delegations` replace what is right."""
+    """A registry's folder; `units`, `people`, … replace what is right."""
     texts: dict[str, str | bytes] = {
-        "units": UNITS, "people": PEOPLE, "delegations": DELEGATIONS, **files,
+        "units": UNITS, "people": PEOPLE, "delegations": DELEGATIONS, "lists": LISTS,
+        "domains": DOMAINS, **files,
     }  # fmt: skip
     for name, text in texts.items():
         content = text if isinstance(text, bytes) else text.encode()
@@ -51,7 +61,8 @@ def written(folder: Path, **files: str | bytes) -> Path:
 
 def read(folder: Path) -> Registry:
     settings = AccountsSettings(postmaster_unit="stttt")
-    return load_registry(folder, settings, ["postmaster", "root"], ["store-a", "store-b"])
+    own = ["tinh.vn", "mail.tinh.vn"]
+    return load_registry(folder, settings, ["postmaster", "root"], ["store-a", "store-b"], own)
 
 
 def mistakes(folder: Path, **files: str | bytes) -> list[str]:
@@ -73,6 +84,17 @@ def test_a_registry_is_read(tmp_path: Path) -> None:
         Delegation("mytho", "3", "file"),
     }
     assert registry.root("mytho.tanlong") == "mytho"
+    assert registry.lists["tatca"] == MailList(
+        "tatca", "Toàn Sở", "subtree", "stttt", posters=("members",), owner="1",
+        aliases=("toanso",),
+    )  # fmt: skip
+    units = registry.lists["donvi"]
+    assert (units.unit, units.since) == ("*", date(2026, 1, 1))
+    assert units.posters == ("site", "mytho", "van.thu@vidu.example")
+    assert registry.lists["tocongtac"].members == ("1", "3", "mytho", "tatca")
+    assert registry.domains == {"cu.gov.vn": MailDomain("cu.gov.vn", None, date(2027, 12, 31))}
+    assert registry.below("mytho") == ["mytho", "mytho.tanlong"]
+    assert registry.below("*") == list(registry.units)
     assert registry.notes == ()
 
 
@@ -87,14 +109,12 @@ def test_a_kind_of_unit_may_be_switched_on(tmp_path: Path) -> None:
     assert registry.units["stttt"].kind == "party"
 
 
-@pytest.mark.regulation("12")
-def test_the_head_has_every_right_and_filing_includes_reading(tmp_path: Path) -> None:
-    holders = read(written(tmp_path)).holders()
-    assert holders["stttt"] == {
-        "read": frozenset("12"), "file": frozenset("2"), "send": frozenset("12"),
-    }  # fmt: skip
-    assert holders["mytho"]["read"] == holders["mytho"]["file"] == frozenset("3")
-    assert holders["mytho"]["send"] == frozenset()
+def test_rules_of_a_unit_that_is_not_there_are_refused(tmp_path: Path) -> None:
+    settings = AccountsSettings.model_validate(
+        {"postmaster_unit": "stttt", "unit_rules": {"khong": {"person_quota": "3GiB"}}}
+    )
+    with pytest.raises(SiteError, match=r"accounts\.unit_rules\.khong: is no unit of .*expected"):
+        load_registry(written(tmp_path), settings, ["postmaster", "root"], ["store-a", "store-b"])
 
 
 @pytest.mark.parametrize(
@@ -128,15 +148,52 @@ def test_the_head_has_every_right_and_filing_includes_reading(tmp_path: Path) ->
         ("delegations", "mytho,3", "caibe,3", "line 3, column unit: 'caibe' is no"),
         ("delegations", "file", "write", "line 3, column right: 'write'; expected"),
         ("delegations", ",file", ",", "line 3, column right: is empty; expected"),
+        ("lists", "tatca,T", "Tatca,T", "line 2, column address: 'Tatca'; expected the par"),
+        ("lists", "tatca,T", "root,T", "line 2, column address: 'root' belongs to the mail"),
+        ("lists", "tatca,T", "mytho,T", "line 2, column address: 'mytho' is also code in u"),
+        ("lists", "tatca,T", "tranthib,T", "line 2, column address: 'tranthib' is also add"),
+        ("lists", "toanso", "giamdoc", "line 2, column aliases: 'giamdoc' is also aliases i"),
+        ("lists", "toanso", "tocongtac", "line 2, column aliases: 'tocongtac' is also addre"),
+        ("lists", "tocongtac", "tatca", "line 4, column address: 'tatca' is also in line 2;"),
+        ("lists", "Toàn Sở", "", "line 2, column name: is empty; expected the list's name"),
+        ("lists", "subtree", "all", "line 2, column contains: 'all'; expected unit, subtree,"),
+        ("lists", "subtree", "", "line 2, column contains: is empty; expected unit, subtree,"),
+        ("lists", "stttt,,m", "caibe,,m", "line 2, column unit: 'caibe' is no unit of unit"),
+        ("lists", "stttt,,m", ",,m", "line 2, column unit: is empty; expected a unit's code"),
+        ("lists", "subtree,stttt", "unit,*", "line 2, column unit: '*' is no unit; expected"),
+        ("lists", "1 3 mytho tatca", "", "line 4, column members: is empty; expected people"),
+        ("lists", "1 3 mytho tatca", "1 9", "line 4, column members: '9' is none of person"),
+        ("lists", "1 3 mytho tatca", "tocongtac", "line 4, column members: a circle: tocong"),
+        ("lists", "1 3 mytho tatca", "a@b.vn", "line 4, column members: 'a@b.vn'; expected"),
+        ("lists", "site, mytho", "everybody", "line 3, column posters: 'everybody' is none"),
+        ("lists", "vidu.example", "vidu", "line 3, column posters: 'van.thu@vidu' is no add"),
+        ("lists", "vidu.example", "tinh.vn", "line 3, column posters: 'van.thu@tinh.vn'; ex"),
+        ("lists", "members,1", "members,donvi", "line 2, column owner: 'donvi' is none of p"),
+        ("lists", ",31/12/2026", "2027-01-01,31/12/2026", "line 4, column until: 2026-12-31"),
+        ("lists", ",31/12/2026", ",31/11/2026", "line 4, column until: '31/11/2026' is not"),
+        ("people", "locked", "departed", "line 2, column head: '2' has departed (people.csv"),
+        ("domains", "cu.gov.vn", "tinh.vn", "line 2, column domain: 'tinh.vn' is the site's"),
+        ("domains", "cu.gov.vn", "mail.tinh.vn", "line 2, column domain: 'mail.tinh.vn' is"),
+        ("domains", "cu.gov.vn", "Cu.gov.vn", "line 2, column domain: 'Cu.gov.vn'; expecte"),
+        ("domains", "cu.gov.vn", "@cu.gov.vn", "line 2, column domain: '@cu.gov.vn'; expect"),
+        ("domains", "cu.gov.vn", "cu", "line 2, column domain: 'cu'; expected a mail domai"),
+        ("domains", "cu.gov.vn", "cũ.gov.vn", "line 2, column domain: 'cũ.gov.vn'; expecte"),
+        ("domains", "cu.gov.vn,,31/12/2027\n", "cu.gov.vn,,\ncu.gov.vn,,\n",
+         "line 3, column domain: 'cu.gov.vn' is also in line 2; expected each once"),
+        ("domains", "cu.gov.vn,,31", "cu.gov.vn,1/1/2028,31", "line 2, column until: 2027-1"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_named_with_its_place(
     tmp_path: Path, file: str, old: str, new: str, expected: str
 ) -> None:
-    original = {"units": UNITS, "people": PEOPLE, "delegations": DELEGATIONS}[file]
+    original = {
+        "units": UNITS, "people": PEOPLE, "delegations": DELEGATIONS, "lists": LISTS,
+        "domains": DOMAINS,
+    }[file]  # fmt: skip
     assert old in original
     found = mistakes(tmp_path, **{file: original.replace(old, new, 1)})
-    assert any(line.startswith(f"{file}.csv: {expected}") for line in found), found
+    said = f"{'units' if 'column head' in expected else file}.csv: {expected}"
+    assert any(line.startswith(said) for line in found), found
     assert all("; expected" in line for line in found)
 
 
@@ -146,8 +203,39 @@ def test_every_mistake_is_named_at_once(tmp_path: Path) -> None:
         units=UNITS.replace("department", "office"),
         people=PEOPLE.replace("2MiB", "2").replace("locked", "shut"),
         delegations=DELEGATIONS.replace("file", "write"),
+        lists=LISTS.replace("subtree", "all").replace("1 3", "1 9"),
+        domains=DOMAINS.replace("cu.gov", "@cu.gov"),
     )
-    assert len(found) == 4
+    assert len(found) == 7
+
+
+def test_lists_and_domains_may_be_missing(tmp_path: Path) -> None:
+    written(tmp_path)
+    for name in ("lists", "domains"):
+        (tmp_path / f"{name}.csv").unlink()
+    registry = read(tmp_path)
+    assert (registry.lists, registry.domains) == ({}, {})
+
+
+def test_a_word_in_a_list_means_one_thing(tmp_path: Path) -> None:
+    people = PEOPLE.replace("3,Lê", "mytho,Lê")
+    delegations = DELEGATIONS.replace("mytho,3,file", "mytho,mytho,file")
+    lists = LISTS.replace("1 3 mytho", "mytho")
+    found = mistakes(tmp_path, people=people, delegations=delegations, lists=lists)
+    expected = "column {}: 'mytho' is a person and a unit; expected a word for one only"
+    assert found == [
+        f"lists.csv: line 3, {expected.format('posters')}",
+        f"lists.csv: line 4, {expected.format('members')}",
+    ]
+
+
+def test_who_has_departed_is_named_in_no_list(tmp_path: Path) -> None:
+    people = PEOPLE.replace("1,Nguyễn Văn A,stttt,,,,", "1,Nguyễn Văn A,stttt,,,,departed")
+    found = mistakes(tmp_path, people=people, delegations=DELEGATIONS.replace("stttt,1", "stttt,3"))
+    assert found == [
+        f"lists.csv: {place}: '1' has departed (people.csv, line 2); expected somebody in service"
+        for place in ("line 2, column owner", "line 4, column members", "line 4, column posters")
+    ]
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
@@ -203,39 +291,13 @@ def test_the_registry_of_each_environment_is_valid(environment: str) -> None:
     assert len(registry.units) == 40
 
 
-@pytest.mark.parametrize(
-    ("name", "address"),
-    [
-        ("Nguyễn Văn A", "anv"),
-        ("Tôn Nữ Thị Đào", "daotnt"),
-        ("Ngô Đức Ưng", "ungnd"),
-        ("O'Connor Ánh", "anho"),
-        ("An", "an"),
-        ("王", ""),
-    ],
-)
 @pytest.mark.regulation("3.1b")
-def test_a_name_asks_for_an_address(name: str, address: str) -> None:
-    assert local_part(name) == address
-
-
-@given(st.sampled_from(FAMILIES), st.sampled_from(MIDDLES), st.sampled_from(GIVEN))
-def test_names_are_taken_apart(family: str, middle: str, given_: str) -> None:
-    name = f"{family} {middle} {given_}"
-    assert family_name(name) == family
-    assert given_name(name) == given_
-    assert local_part(name).startswith(folded(given_))
-
-
-@given(st.text())
-def test_an_address_holds_only_what_it_may(text: str) -> None:
-    assert re.fullmatch(r"[a-z0-9]*", local_part(text))
-
-
-@given(st.text(st.characters(codec="utf-8")))
-def test_the_search_name_is_plain(text: str) -> None:
-    assert folded(text).isascii()
-    assert folded(text) == folded(text).lower()
+def test_new_addresses_follow_the_policy(tmp_path: Path) -> None:
+    settings = AccountsSettings(postmaster_unit="stttt", address_policy="given.family")
+    target = Target("dc=example", "example.vn", ["store-a.example.vn"], [], settings)
+    people = reconcile(read(written(tmp_path)), {}, target).people
+    assert people["1"].address == "a.nguyenvan@example.vn"
+    assert people["2"].address == "tranthib@example.vn"
 
 
 def plan_for(people: dict[str, str], new: tuple[str, ...]) -> Plan:

@@ -3,7 +3,10 @@
 import base64
 import re
 import subprocess
-from collections.abc import Sequence
+import sys
+import unicodedata
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from pyinfra.api.exceptions import FactError, OperationError
 
 from roles.common.rendering import render
@@ -18,11 +22,12 @@ from roles.common.secrets import Secrets
 from roles.common.site import ROOT, Site, SiteHost, load
 from roles.directory import operations
 from roles.directory.config import difference
-from roles.directory.facts import CONFIG, DATA, REPLICATOR, Behind, DirectoryText, Holding
+from roles.directory.facts import CONFIG, DATA, REPLICATOR, WORDS, Behind, DirectoryText, Holding
 from roles.directory.ldif import Change, entries, normalized, parse
 from roles.directory.settings import DirectorySettings
-from roles.directory.tree import SERVICES, hashed, tree
+from roles.directory.tree import SERVICES, hashed, one_time, policies, tree
 
+PASSWORDS = ROOT / "roles/directory/files/passwords"
 FOUND = """\
 dn: cn=config
 objectClass: olcGlobal
@@ -310,6 +315,90 @@ def test_a_host_is_behind_when_it_lacks_a_change_of_any_host(
     assert Behind().process(shown.stdout.splitlines()) == (["other.example"] if behind else [])
 
 
+# -- passwords -----------------------------------------------------------------------------------
+
+
+def test_every_policy_is_of_its_name_and_only_peoples_have_a_lock() -> None:
+    found = policies(DirectorySettings(lockout_failures=7))
+    assert {name: policy["cn"] for name, policy in found.items()} == {
+        name: [name] for name in ("default", "imported", "applications", "services")
+    }
+    locked = {name for name, policy in found.items() if policy["pwdLockout"] == ["TRUE"]}
+    assert locked == {"default", "imported"}
+    assert {found[name]["pwdMaxFailure"][0] for name in locked} == {"7"}
+
+
+def test_a_onetime_password_is_one_change() -> None:
+    site = load("local")
+    now = datetime(2026, 11, 30, 7, 0, tzinfo=timezone(timedelta(hours=7)))
+    ldif = one_time(site, f"employeeNumber=1,ou=people,{site.base_dn}", "mot lan", now).ldif()
+    assert "mot lan" not in ldif
+    assert "userPassword: {ARGON2}$argon2id$" in ldif
+    assert "replace: pwdReset\npwdReset: TRUE\n" in ldif
+    assert "replace: pwdEndTime\npwdEndTime: 20261203000000Z\n" in ldif
+
+
+def test_what_a_password_is_compared_with_is_one_value_of_lines() -> None:
+    (argument,) = policies(DirectorySettings())["default"]["pwdCheckModuleArg"]
+    assert f"cracklibDict {WORDS}/words" in argument.splitlines()
+    assert "useCracklib 1" in argument.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"), [(None, "is not there"), (b"m\xe1t", "expected a file in UTF-8")]
+)
+def test_a_list_of_words_is_read_before_the_first_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None, words: str
+) -> None:
+    monkeypatch.setattr("roles.directory.settings.ROOT", tmp_path)
+    if content is not None:
+        (tmp_path / "own.txt").write_bytes(content)
+    with pytest.raises(ValidationError, match=words):
+        DirectorySettings(forbidden_lists=["own.txt"])
+
+
+@pytest.fixture
+def packed(tmp_path: Path) -> Callable[[str], set[str]]:
+    """Packs words; returns the forms that cracklib's packer is given."""
+    packer = tmp_path / "cracklib-packer"
+    packer.write_text('#!/bin/sh\ncat > "$1.pwd"\n')
+    packer.chmod(0o755)
+    program = (PASSWORDS / "pack").read_text(encoding="utf-8")
+    (tmp_path / "pack").write_text(program.replace("/usr/sbin/cracklib-packer", str(packer)))
+    names = tmp_path / "names.txt"
+    names.write_text("# Names.\nfamily: Đỗ\nmiddle: Văn\ngiven: Ấn\n", encoding="utf-8")
+
+    def pack(words: str) -> set[str]:
+        own = tmp_path / "own.txt"
+        own.write_text(words, encoding="utf-8")
+        target = tmp_path / "words"
+        subprocess.run([sys.executable, tmp_path / "pack", target, names, own], check=True)
+        lines = (target / "words.pwd").read_bytes().splitlines()
+        assert lines == sorted(set(lines))
+        return {line.decode() for line in lines}
+
+    return pack
+
+
+def test_words_are_packed_in_every_way_of_typing_them(packed: Callable[[str], set[str]]) -> None:
+    forms = packed("# No word.\nBưởi da xanh\n")
+    assert {"bưởi da xanh", "buoi da xanh", "bưởidaxanh", "buoidaxanh"} <= forms
+    assert {"buoidaxanh7", "buoidaxanh20", "buoidaxanh@20", "buoidaxanhbuoidaxanh"} <= forms
+    assert {"dovanan", "do van an", "đỗ văn ấn", "dovanan19", "dovanan@2", "ando"} <= forms
+    assert not any("no word" in form for form in forms)
+    # In its other normal form, and packed again over the former list.
+    assert "mật mã" in packed(unicodedata.normalize("NFD", "Mật mã\n"))
+
+
+def test_the_lists_are_in_proper_spelling() -> None:
+    for name in ("words.txt", "names.txt"):
+        text = (PASSWORDS / name).read_text(encoding="utf-8")
+        assert text == unicodedata.normalize("NFC", text)
+        lines = [line for line in text.splitlines() if line and not line.startswith("# ")]
+        assert [line for line in lines if line != line.strip()] == []
+        assert len(lines) == len(set(lines))
+
+
 # -- on a host, with programs that stand for slapd's -----------------------------------------------
 
 
@@ -383,6 +472,18 @@ def test_entries_are_read_without_hashes_unless_asked_for(stubs: Path) -> None:
         done = run_on(stubs, DirectoryText().command("dc=example", hashes=hashes))
         text = DirectoryText().process(done.stdout.splitlines())
         assert text == f"dn: dc=example\nobjectClass: organization\n{shown}\n"
+
+
+def test_only_what_is_needed_is_sent(stubs: Path) -> None:
+    text = "dn:: eA==\ncn: x\ncnx: x\nmail:: eA==\nuserPassword:: c2VjcmV0\n\ndn: dc=y\ncn: y\n"
+    program(stubs, "slapcat", f"printf '{text}'; echo \"$*\" > {stubs}/asked")
+    for attributes, shown in (
+        (("mail", "dc"), "dn:: eA==\nmail:: eA==\n\ndn: dc=y\n"),
+        (("cn", "userPassword"), "dn:: eA==\ncn: x\nuserPassword: *\n\ndn: dc=y\ncn: y\n"),
+    ):
+        command = DirectoryText().command("dc=example", attributes, where="(cn=x)")
+        assert DirectoryText().process(run_on(stubs, command).stdout.splitlines()) == shown
+    assert "-s dc=example -a (cn=x)" in (stubs / "asked").read_text()
 
 
 def test_what_cannot_be_read_is_not_empty(stubs: Path) -> None:
@@ -552,4 +653,7 @@ def test_hashes_of_services_alone_leave_the_host(directories: Directories) -> No
     assert [arguments["base"] for arguments in read if arguments.get("hashes")] == [
         "ou=services,dc=example"
     ]
-    assert {"base": "dc=example"} in read
+    # Nor do people, to whom this has nothing to say.
+    (entries,) = [arguments for arguments in read if not arguments.get("hashes")]
+    assert "mailboxAccount" not in entries["where"]
+    assert "(objectClass=*)" not in entries["where"]

@@ -49,7 +49,7 @@ def test_clients_may_be_narrowed_to_the_units_networks() -> None:
     document["site"]["networks"]["clients"] = ["198.51.100.0/25", "198.51.100.128/25"]
     site = parse(document, SOURCE)
     found = rules(site, site.hosts["front1"])
-    for port in (80, 443, 143, 993, 995, 465, 587, 4190):
+    for port in (80, 443, 143, 993, 995, 465, 587, 636, 4190):
         assert sources(found, port) == ("198.51.100.0/24", "203.0.113.0/28"), port
 
 
@@ -65,7 +65,7 @@ def test_one_host_in_every_group_opens_only_what_others_use() -> None:
     (host,) = site.hosts.values()
     found = rules(site, host)
     assert {port for rule in found for port in rule.ports} == {
-        22, 25, 80, 143, 443, 465, 587, 636, 993, 995, 4190,
+        22, 25, 80, 143, 443, 465, 587, 636, 993, 995, 3269, 4190,
     }  # fmt: skip
     assert host.address not in {source for rule in found for source in rule.sources}
     # What is for the site's hosts alone has no rule: it is this host, by loopback.

@@ -25,15 +25,14 @@ def test_a_test_stands_at_its_articles(tmp_path: Path) -> None:
     )
 
 
-def test_what_nothing_shows_is_a_later_issue() -> None:
-    row = {"article": "5", "demand": "No secrets.", "later": "a filter"}
-    page = generate.matrix({"row": [row]}, {})
-    assert page.endswith("| 5 | No secrets. | Later issue: a filter. | later issue |\n")
+def test_a_row_that_no_test_shows_is_refused() -> None:
+    with pytest.raises(SiteError, match=r"article 3\.1a: no test shows it; expected"):
+        generate.matrix({"row": [ROW]}, {})
 
 
 def test_a_setting_that_is_not_there_is_refused() -> None:
     with pytest.raises(SiteError, match=r"article 3\.1a: there is no setting 'mta\.colour'"):
-        generate.matrix({"row": [{**ROW, "settings": ["mta.colour"]}]}, {})
+        generate.matrix({"row": [{**ROW, "settings": ["mta.colour"]}]}, {"3.1a": ["test"]})
 
 
 def test_an_article_without_a_row_is_refused() -> None:

@@ -150,7 +150,7 @@ def test_only_hosts_of_the_site_pass_on_a_clients_address() -> None:
     ("key", "value", "expected"),
     [
         ("quota", "26GIGOTS", "expected a whole number and a unit of B, KiB"),
-        ("trash_keep", "30", "expected a whole number and a unit of s, min"),
+        ("person_trash_keep", "30", "expected a whole number and a unit of s, min"),
         ("units_folder", "Đơn vị/Chung", "String should match"),
         ("units_folder", "a$b", "String should match"),
         ("user_connections", 1, "greater than or equal to 5"),
@@ -178,11 +178,17 @@ def test_settings_reach_the_configuration() -> None:
 
 
 def test_retention_follows_the_settings() -> None:
-    settings = MailstoreSettings.model_validate({"trash_keep": "1d", "expunged_keep": "2w"})
-    path = "etc/systemd/system/site-retention.service"
-    text = rendered("local", "store1", path, settings=settings)
-    assert "( mailbox Trash savedbefore 86400s )" in text
-    assert f"( mailbox .EXPUNGED savedbefore {14 * 86400}s )" in text
+    settings = MailstoreSettings.model_validate(
+        {
+            **dict.fromkeys(("person_trash_keep", "unit_junk_keep"), "1d"),
+            **dict.fromkeys(("person_expunged_keep", "unit_trash_keep"), "2w"),
+            **dict.fromkeys(("person_junk_keep", "unit_expunged_keep"), "3d"),
+        }
+    )
+    text = rendered("local", "store1", "usr/local/lib/site-mailstore/retention", settings=settings)
+    day = 86400
+    assert f"remove inetOrgPerson {day} {3 * day} {14 * day}\n" in text
+    assert f"remove unitMailbox {14 * day} {day} {3 * day}\n" in text
 
 
 # -- letters ---------------------------------------------------------------------------------------

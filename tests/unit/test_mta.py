@@ -62,14 +62,16 @@ def test_a_shape_listens_where_its_groups_say(environment: str, host: str) -> No
         for name in services(rendered("postfix/master.cf", environment, host))
         if name.endswith("/inet")
     }
-    expected = {"smtp", "10025"} if "mx" in groups else set()
+    expected = {"smtp", "10025", "127.0.0.1:10027"} if "mx" in groups else set()
     assert listening == expected | ({"submissions", "submission"} if "front" in groups else set())
 
 
 @pytest.mark.parametrize(("environment", "host"), SHAPES)
 def test_main_cf_refuses_to_pass_on_whatever_its_shape(environment: str, host: str) -> None:
     main = parameters(rendered("postfix/main.cf", environment, host))
-    assert main["smtpd_relay_restrictions"] == "reject_unauth_destination"
+    further, last = main["smtpd_relay_restrictions"].rsplit(maxsplit=1)
+    assert further.startswith("check_recipient_access pipemap:{ $further ")
+    assert last == "reject_unauth_destination"
     assert main["mynetworks"] == "127.0.0.1/32"
     assert "smtpd_sasl_auth_enable" not in main
     assert "permit" not in main["smtpd_recipient_restrictions"]
@@ -127,8 +129,9 @@ def test_every_store_has_its_own_way_to_its_quota_service(environment: str, host
         return
     main = parameters(rendered("postfix/main.cf", environment, host))
     tunnel_conf = rendered("stunnel/quota-client.conf", environment, host)
-    assert main["smtpd_restriction_classes"].split(", ") == [
-        tunnel.restriction for tunnel in tunnels(site)
+    assert main["smtpd_restriction_classes"].replace(",", " ").split() == [
+        "listed",
+        *(tunnel.restriction for tunnel in tunnels(site)),
     ]
     for tunnel in tunnels(site):
         assert f"{{ {tunnel.store} = {tunnel.restriction} }}" in main["quota_restrictions"]
@@ -138,7 +141,21 @@ def test_every_store_has_its_own_way_to_its_quota_service(environment: str, host
     assert len({tunnel.port for tunnel in tunnels(site)}) == len(site.table.stores)
 
 
-@pytest.mark.parametrize("lookup", ["alias", "mailhost", "transport", "sender", "senders"])
+@pytest.mark.parametrize(
+    "lookup",
+    [
+        "alias",
+        "further",
+        "list",
+        "list-transport",
+        "mailhost",
+        "redirect",
+        "transport",
+        "sender",
+        "senders",
+        "units",
+    ],
+)
 def test_the_directory_is_asked_over_verified_tls(lookup: str) -> None:
     found = parameters(rendered(f"postfix/ldap/{lookup}.cf", "production", "mx2"))
     servers = found["server_host"].split()
@@ -147,6 +164,27 @@ def test_the_directory_is_asked_over_verified_tls(lookup: str) -> None:
     assert found["tls_require_cert"] == "yes"
     assert found["bind_dn"].startswith("cn=postfix,ou=services,")
     assert found["query_filter"].count("(") == found["query_filter"].count(")")
+
+
+def test_other_domains_are_asked_for_only_where_they_may_be_ours() -> None:
+    tables = [
+        "alias", "list", "list-transport", "mailhost", "redirect", "transport", "sender", "senders",
+        "units",
+    ]  # fmt: skip
+    for table in tables:
+        assert "domain" in parameters(rendered(f"postfix/ldap/{table}.cf", "production", "mx2"))
+    assert "domain" not in parameters(rendered("postfix/ldap/further.cf", "production", "mx2"))
+
+
+@pytest.mark.parametrize(("environment", "host"), SHAPES)
+def test_nobody_writes_to_addresses_of_our_own_making(environment: str, host: str) -> None:
+    main = parameters(rendered("postfix/main.cf", environment, host))
+    asked = [main["smtpd_recipient_restrictions"]]
+    for options in services(rendered("postfix/master.cf", environment, host)).values():
+        given = [option.partition("smtpd_recipient_restrictions=")[2] for option in options]
+        asked += [main.get(value.removeprefix("$"), value) for value in given if value]
+    for restrictions in asked:
+        assert "$reserved_recipients" in restrictions.partition("reject_unlisted_recipient")[0]
 
 
 def test_optional_parts_follow_their_settings() -> None:

@@ -25,7 +25,7 @@ SCRIPTS = [
 
 def test_every_role_that_has_one_is_here() -> None:
     assert {script.relative_to(ROOT).parts[1] for script in SCRIPTS} == {
-        "database", "directory", "mailstore", "mta", "webmail",
+        "addressbook", "backup", "database", "directory", "mailstore", "mta", "webmail",
     }  # fmt: skip
 
 

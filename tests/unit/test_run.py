@@ -53,6 +53,27 @@ def test_the_command_is_the_one_an_operator_may_type() -> None:
     assert words[-1].endswith("deploy/site.py")
 
 
+def test_the_number_of_removals_reaches_the_deploy() -> None:
+    words = command("apply", "accounts", "staging", [], 12)
+    assert words[1:5] == ["-y", "--json", "--data", "removals=12"]
+    assert "--data" not in command("apply", "accounts", "staging", [])
+
+
+def test_accounts_alone_go_to_the_host_that_makes_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+
+    def noted(
+        _action: str, _deploy: str, _env: str, limit: list[str], _removals: object
+    ) -> list[str]:
+        asked.append(limit)
+        return ["false"]
+
+    monkeypatch.setattr(job, "command", noted)
+    job.run("plan", "accounts", "pair", [], io.StringIO())
+    job.run("plan", "accounts", "pair", ["directory"], io.StringIO())
+    assert asked == [["directory1"], ["directory"]]
+
+
 def test_changes_of_a_plan_count_conditional_ones() -> None:
     outcome = {
         "plan": [

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pyrage
 import pytest
+from pydantic import SecretStr
 
 from roles.common import secrets
 from roles.common.errors import SiteError
-from roles.common.secrets import Secrets
+from roles.common.secrets import Secrets, TargetSecrets
 from roles.common.site import ROOT
 
 
@@ -25,6 +26,16 @@ def test_what_is_encrypted_is_read_back(environment: Path) -> None:
     target = secrets.encrypt(environment, made)
     assert made.webmail_database_password.get_secret_value().encode() not in target.read_bytes()
     assert secrets.load(environment, None) == made
+
+
+def test_what_opens_further_targets_of_backups_is_kept_and_never_shown(environment: Path) -> None:
+    own = TargetSecrets(ssh_key=SecretStr("-----BEGIN KEY-----\nx\n-----END KEY-----\n"))
+    made = Secrets(backup_targets={"second": own, "third": TargetSecrets()})
+    secrets.encrypt(environment, made)
+    assert secrets.load(environment, None) == made
+    assert own.ssh_key.get_secret_value() in made.values()
+    # An empty one would stand between any two letters.
+    assert "" not in made.values()
 
 
 def test_none_are_none(environment: Path) -> None:

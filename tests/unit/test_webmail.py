@@ -9,12 +9,15 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from roles.addressbook.settings import AddressBookSettings
 from roles.common.errors import SiteError
+from roles.common.facts import UserExists
 from roles.common.rendering import render
 from roles.common.site import ROOT, Site, load, merged, parse, read_document
+from roles.publicdirectory.settings import PublicDirectorySettings
 from roles.webmail import deploy, operations, roundcube
 from roles.webmail.errors import ERROR_PAGES, ErrorPage
-from roles.webmail.facts import Locales, LocaleState, Schema, UserExists
+from roles.webmail.facts import Locales, LocaleState, Schema
 from roles.webmail.settings import WebmailSettings
 
 TEXTS = ROOT / "roles" / "webmail" / "files" / "province" / "localization"
@@ -48,6 +51,7 @@ def configuration(site: Site, **settings: Any) -> str:
         "settings": WebmailSettings.model_validate(settings),
         "database": site.group("database")[0],
         "contact": "0273 123",
+        "book": AddressBookSettings(),
         "message_size": 50 * 2**20,
         "recipients": 100,
         "password_length": 12,
@@ -81,7 +85,11 @@ def test_text_is_quoted_for_php() -> None:
 def test_images_from_elsewhere_can_be_forbidden() -> None:
     site = load("production")
     name = "webmail/etc/nginx/conf.d/webmail.conf.j2"
-    values = {"site": site, "host": site.group("front")[0]}
+    values = {
+        "site": site,
+        "host": site.group("front")[0],
+        "public": site.of(PublicDirectorySettings),
+    }
     asked = render(name, {**values, "settings": WebmailSettings()})
     never = render(
         name, {**values, "settings": WebmailSettings.model_validate({"remote_images": False})}

@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives import serialization
 from pyinfra.api.deploy import deploy
 
 from roles.common.files import Check, ConfigFile, configure, directory
-from roles.common.packages import packages
+from roles.common.packages import POSTFIX, Needed, packages
 from roles.common.rendering import render
 from roles.common.services import service
 from roles.common.site import Site, current_site
@@ -60,17 +60,18 @@ def outside() -> None:
     here = outside_of(site)
 
     packages(
+        POSTFIX
+        | Needed(
+            [
+                "bind9-utils",  # named-checkzone
+                "dovecot-imapd",
+                "dovecot-lmtpd",
+                "postfix-pcre",
+                "ssl-cert",  # a self-signed certificate: what most of the Internet's MX have
+                "unbound",
+            ]
+        ),
         name="Packages",
-        names=[
-            "bind9-utils",  # named-checkzone
-            "dovecot-imapd",
-            "dovecot-lmtpd",
-            "postfix",
-            "postfix-pcre",
-            "ssl-cert",  # a self-signed certificate: what most of the Internet's MX have
-            "unbound",
-        ],
-        debconf=["postfix postfix/main_mailer_type select No configuration"],
     )
 
     unit = configure(

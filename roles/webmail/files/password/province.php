@@ -1,8 +1,8 @@
 <?php
 
 /**
- * Driver of the plug-in `password`: the directory changes the password (RFC 3062) and its policy
- * decides; what it refuses is said in the user's language.
+ * Driver of the plug-in `password`: the directory changes the password and its policy decides; what it
+ * refuses is said in the user's language.
  */
 class rcube_province_password
 {
@@ -11,6 +11,8 @@ class rcube_province_password
         'history' => PASSWORD_IN_HISTORY,
         'not being changed' => PASSWORD_IN_HISTORY,
         'too young' => 'tooyoung',
+        'part of an attribute' => 'personal',
+        'too weak' => 'common',
         'quality' => 'quality',
     ];
 
@@ -21,7 +23,11 @@ class rcube_province_password
      */
     public function strength_rules(): array
     {
-        return [rcmail::get_instance()->gettext('province.passwordnew')];
+        $rcmail = rcmail::get_instance();
+        return array_map(
+            fn ($rule) => rcube::Q($rcmail->gettext("province.password$rule")),
+            ['common', 'personal', 'new'],
+        );
     }
 
     /**
@@ -31,19 +37,32 @@ class rcube_province_password
     {
         $rcmail = rcmail::get_instance();
         require_once RCUBE_PLUGINS_DIR . 'province/province_directory.php';
+        require_once RCUBE_PLUGINS_DIR . 'province/province_passwords.php';
         $directory = new province_directory($rcmail->config->get('province_directory'));
 
-        $dn = $directory->dn($username);
-        $connection = $directory->connect();
-        if ($dn === null || $connection === null) {
-            return PASSWORD_CONNECT_ERROR;
-        }
-        if (!@ldap_bind($connection, $dn, $current)) {
-            return ldap_errno($connection) === 49
+        $person = $directory->log_in($username, $current);
+        if (is_int($person)) {
+            return $person === province_directory::REFUSED
                 ? ['code' => PASSWORD_ERROR, 'message' => $rcmail->gettext('password.passwordincorrect')]
                 : PASSWORD_CONNECT_ERROR;
         }
-        if (@ldap_exop_passwd($connection, $dn, $current, $new)) {
+        ['connection' => $connection, 'dn' => $dn] = $person;
+        if (preg_match(province_passwords::FORM, $new)) {
+            return ['code' => PASSWORD_ERROR, 'message' => $rcmail->gettext('province.passwordform')];
+        }
+        $changes = [[
+            'attrib' => 'userPassword', 'modtype' => LDAP_MODIFY_BATCH_REPLACE, 'values' => [$new],
+        ]];
+        // The end of a one-time password, and the policy of another system's hash, go with them.
+        if ($person['pwdendtime']) {
+            $changes[] = ['attrib' => 'pwdEndTime', 'modtype' => LDAP_MODIFY_BATCH_REMOVE_ALL];
+        }
+        if ($policy = $person['pwdpolicysubentry']) {
+            $changes[] = [
+                'attrib' => 'pwdPolicySubentry', 'modtype' => LDAP_MODIFY_BATCH_REMOVE, 'values' => $policy,
+            ];
+        }
+        if (@ldap_modify_batch($connection, $dn, $changes)) {
             return PASSWORD_SUCCESS;
         }
         ldap_get_option($connection, LDAP_OPT_DIAGNOSTIC_MESSAGE, $said);

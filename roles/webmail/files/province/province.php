@@ -9,6 +9,8 @@
  *  - old Vietnamese encodings by all their names,
  *  - the client's own address for the login proxy, for its log and its penalties,
  *  - no log-in that nginx has not counted,
+ *  - what is to be said and done about passwords, and passwords for single applications,
+ *  - the end of a session whose owner may no longer, with the reason on the log-in page,
  *  - the log-in page, and an honest answer while the database is down.
  *
  * It stands first in the list of plug-ins: the first one to name a text wins.
@@ -36,6 +38,15 @@ class province extends rcube_plugin
         'Trash' => 'trash',
     ];
 
+    /** Seconds between two questions to the directory whether somebody who is logged in still may. */
+    private const LOOK = 30;
+
+    /** Seconds after a log-in, or a change of the password in the webmail, in which one counts as known. */
+    private const KNOWN = 10;
+
+    /** Why a session was ended; each has a text. */
+    private const ENDED = ['closed', 'password'];
+
     /** What must be there before the plug-ins are initialised: errors may come earlier. */
     public function onload(): void
     {
@@ -49,6 +60,10 @@ class province extends rcube_plugin
         $this->add_hook('authenticate', [$this, 'authenticate']);
         $this->add_hook('storage_connect', [$this, 'storage_connect']);
         $this->add_hook('login_after', [$this, 'login_after']);
+        $this->add_hook('startup', [$this, 'startup']);
+        $this->add_hook('render_page', [$this, 'render_page']);
+        $this->add_hook('password_change', [$this, 'password_change']);
+        $this->add_hook('settings_actions', [$this, 'settings_actions']);
         $this->add_hook('addressbooks_list', [$this, 'addressbooks_list']);
         $this->add_hook('addressbook_get', [$this, 'addressbook_get']);
         $this->add_hook('render_mailboxlist', [$this, 'render_mailboxlist']);
@@ -95,7 +110,43 @@ class province extends rcube_plugin
         if (($args['type'] ?? '') === 'db' && $db && !$db->is_connected() && !headers_sent()) {
             http_response_code(503);
         }
+        if (($args['type'] ?? '') === 'imap') {
+            // The store refuses whom the webmail knows: perhaps rightly.
+            $this->end_if_no_longer();
+        }
         return $args;
+    }
+
+    /**
+     * End the session of somebody who was locked, departed or lost the webmail, or whose password was changed
+     * elsewhere: the log-in page says why. Where the directory is silent nothing happens.
+     */
+    private function end_if_no_longer(): void
+    {
+        $rcmail = rcmail::get_instance();
+        if (empty($_SESSION['user_id']) || !isset($_SESSION['province_since'])) {
+            return;
+        }
+        $_SESSION['province_looked'] = time();
+        $reason = $this->directory()->no_longer($rcmail->get_user_name(), $_SESSION['province_since']);
+        if ($reason === null) {
+            return;
+        }
+        $rcmail->session->log(sprintf('%s: session ended: %s', $rcmail->get_user_name(), $reason));
+        $rcmail->kill_session();
+        $page = ['_task' => 'login', '_ended' => $reason];
+        if ($rcmail->output->ajax_call || $rcmail->output->get_env('framed')) {
+            $rcmail->output->command('session_error', $rcmail->url($page));
+            $rcmail->output->send('iframe');
+        }
+        $rcmail->output->redirect($page);
+    }
+
+    /** From now on another password was changed by somebody else. */
+    private function remember_now(): void
+    {
+        $_SESSION['province_since'] = gmdate('YmdHis\Z', time() + self::KNOWN);
+        $_SESSION['province_looked'] = time();
     }
 
     /**
@@ -120,6 +171,10 @@ class province extends rcube_plugin
     /** Bring the user's identities in line with the directory. Where it is silent, nothing changes. */
     public function login_after(array $args): array
     {
+        $this->remember_now();
+        if ($this->passwords()->logged_in(rcmail::get_instance()->get_user_name())) {
+            $args = ['_task' => 'settings', '_action' => 'plugin.password'];
+        }
         $user = rcmail::get_instance()->user;
         $address = rcmail::get_instance()->get_user_name();
         $allowed = $this->directory()->senders($address);
@@ -148,6 +203,52 @@ class province extends rcube_plugin
         return $args;
     }
 
+    public function startup(array $args): array
+    {
+        if (!empty($_SESSION['user_id'])) {
+            if (time() - ($_SESSION['province_looked'] ?? 0) >= self::LOOK && $args['task'] !== 'logout') {
+                $this->end_if_no_longer();
+            }
+            $this->passwords()->keep_to_the_form($args);
+        } elseif (in_array($_GET['_ended'] ?? '', self::ENDED, true)) {
+            rcmail::get_instance()->output->show_message("province.ended$_GET[_ended]", 'warning', null, true, -1);
+        }
+        if ($args['task'] === 'settings' && rcube::get_instance()->config->get('province_passwords')['applications']) {
+            $passwords = $this->passwords();
+            $this->register_action('plugin.province-apps', [$passwords, 'page']);
+            $this->register_action('plugin.province-apps-create', [$passwords, 'create']);
+            $this->register_action('plugin.province-apps-revoke', [$passwords, 'revoke']);
+        }
+        return $args;
+    }
+
+    public function render_page(array $args): array
+    {
+        $this->passwords()->say();
+        return $args;
+    }
+
+    public function password_change(array $args): array
+    {
+        $this->passwords()->changed();
+        $this->remember_now();
+        return $args;
+    }
+
+    public function settings_actions(array $args): array
+    {
+        if (rcube::get_instance()->config->get('province_passwords')['applications']) {
+            $args['actions'][] = [
+                'action' => 'plugin.province-apps',
+                'class' => 'password apps',
+                'label' => 'apps',
+                'title' => 'apps',
+                'domain' => 'province',
+            ];
+        }
+        return $args;
+    }
+
     public function addressbooks_list(array $args): array
     {
         // There are no photos in it: no need to ask for one with every letter that is opened.
@@ -158,7 +259,7 @@ class province extends rcube_plugin
         $book = [
             'id' => self::BOOK,
             'name' => rcube::get_instance()->config->get('province_directory')['name'],
-            'groups' => false,
+            'groups' => true,
             'readonly' => true,
             'undelete' => false,
             'autocomplete' => true,
@@ -182,12 +283,12 @@ class province extends rcube_plugin
         return $args;
     }
 
-    /** Unit mailboxes show by the units' names, and the folders in them in Vietnamese. */
+    /** The folders in unit mailboxes, which the store shows by the units' names, in Vietnamese. */
     public function render_mailboxlist(array $args): array
     {
         // Unit mailboxes are users of the store, whose folders others see.
         foreach (rcmail::get_instance()->get_storage()->get_namespace('other') ?? [] as [$prefix]) {
-            $this->name_unit_folders($args['list'], $prefix, $this->directory()->units());
+            $this->name_unit_folders($args['list'], $prefix);
         }
         return $args;
     }
@@ -195,22 +296,19 @@ class province extends rcube_plugin
     /**
      * @param array<string, array<string, mixed>> $folders one level of the tree of folders
      * @param string                              $prefix  what the names of unit mailboxes begin with
-     * @param array<string, string>               $units   names of units by their codes
      */
-    private function name_unit_folders(array &$folders, string $prefix, array $units): void
+    private function name_unit_folders(array &$folders, string $prefix): void
     {
         foreach ($folders as &$folder) {
             if (str_starts_with($folder['id'], $prefix)) {
                 $path = explode('/', substr($folder['id'], strlen($prefix)));
                 $label = self::FOLDERS[end($path)] ?? null;
-                if (count($path) === 1) {
-                    $folder['name'] = $units[$path[0]] ?? $folder['name'];
-                } elseif (count($path) === 2 && $label) {
+                if (count($path) === 2 && $label) {
                     $folder['name'] = rcube::get_instance()->gettext($label);
                 }
             }
             if (!empty($folder['folders'])) {
-                $this->name_unit_folders($folder['folders'], $prefix, $units);
+                $this->name_unit_folders($folder['folders'], $prefix);
             }
         }
     }
@@ -251,5 +349,11 @@ class province extends rcube_plugin
     {
         require_once "{$this->home}/province_directory.php";
         return new province_directory(rcube::get_instance()->config->get('province_directory'));
+    }
+
+    private function passwords(): province_passwords
+    {
+        require_once "{$this->home}/province_passwords.php";
+        return new province_passwords($this, $this->directory());
     }
 }

@@ -6,8 +6,13 @@
  */
 class province_directory
 {
+    /** The password is wrong, or the account locked. */
+    public const REFUSED = 1;
+    /** No directory answers. */
+    public const SILENT = 2;
     /** More than there ever are. */
     private const ALL = 1000000;
+    private const INVALID_CREDENTIALS = 49;
 
     /** @param array<string, mixed> $config `province_directory` of Roundcube's configuration */
     public function __construct(private array $config)
@@ -88,10 +93,58 @@ class province_directory
         return $senders;
     }
 
-    /** The DN of the person with this address. */
-    public function dn(string $address): ?string
+    /** Whether somebody must change the password before anything else; null where nobody knows. */
+    public function must_change(string $address): ?bool
     {
-        return $this->find($this->by_address([$address]), ['mail'])[0]['dn'] ?? null;
+        $found = $this->find($this->by_address([$address]), ['pwdReset']);
+        return $found ? ($found[0]['pwdreset'][0] ?? '') === 'TRUE' : null;
+    }
+
+    /**
+     * Why somebody who is logged in may be no longer: `closed` or `password`.
+     *
+     * @param string $since the moment, as the directory writes it, after which a new password is not the one of
+     *                      the session
+     *
+     * @return ?string null where nothing is wrong, or the directory does not answer
+     */
+    public function no_longer(string $address, string $since): ?string
+    {
+        $found = $this->find($this->by_address([$address]), ['mailboxState', 'mailboxService', 'pwdChangedTime']);
+        if ($found === null) {
+            return null;
+        }
+        $may = $found && in_array($found[0]['mailboxstate'][0] ?? '', ['active', 'expiring'], true)
+            && in_array('webmail', $found[0]['mailboxservice'], true);
+        if (!$may) {
+            return 'closed';
+        }
+        return ($found[0]['pwdchangedtime'][0] ?? '') > $since ? 'password' : null;
+    }
+
+    /**
+     * A connection bound as a person.
+     *
+     * @return int|array<string, mixed> REFUSED or SILENT; or `connection`, `dn`, the values of
+     *         `pwdpolicysubentry` and `pwdendtime`, and in `expires` the seconds until the password does, if it is soon
+     */
+    public function log_in(string $address, string $password): int|array
+    {
+        $found = $this->find($this->by_address([$address]), ['pwdPolicySubentry', 'pwdEndTime']);
+        $connection = $found ? $this->connect() : null;
+        if ($connection === null) {
+            return self::SILENT;
+        }
+        $ask = [['oid' => LDAP_CONTROL_PASSWORDPOLICYREQUEST]];
+        $answer = @ldap_bind_ext($connection, $found[0]['dn'], $password, $ask);
+        if ($answer === false || !ldap_parse_result($connection, $answer, $code, $dn, $text, $referrals, $controls)) {
+            return self::SILENT;
+        }
+        if ($code !== 0) {
+            return $code === self::INVALID_CREDENTIALS ? self::REFUSED : self::SILENT;
+        }
+        $expires = $controls[LDAP_CONTROL_PASSWORDPOLICYRESPONSE]['value']['expire'] ?? -1;
+        return [...$found[0], 'connection' => $connection, 'expires' => $expires >= 0 ? $expires : null];
     }
 
     /**

@@ -1,0 +1,157 @@
+"""Repositories that are damaged, closed, or on a full disk: seen, told, and nothing is thrown away.
+
+Each test works on a copy of one host's repository, with the keeper of the backup host.
+"""
+
+import json
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from deploy import backup
+from roles.backup.deploy import clients, server
+from roles.common.site import Site, SiteHost
+from tests import remote
+
+_STATE = "/var/lib/site-backup-keeper"
+_OWNER = "restic-rest-server"
+_PACK = "find {folder} -path '*/data/*' -type f -printf '%s %p\\n' | sort -n | tail -1"
+
+
+@dataclass(frozen=True)
+class Copy:
+    """A keeper with a copy of a repository."""
+
+    site: Site
+    host: SiteHost
+    """Whose repository it is."""
+    folder: str
+
+    def shell(self, command: str) -> str:
+        """Run a command on the backup host."""
+        return remote.shell(self.site, server(self.site).address, command)
+
+    def keeper(self, job: str) -> tuple[int, str]:
+        """Run the keeper; its exit code, and all that it says."""
+        said = self.shell(
+            f"site-backup-keeper --config {self.folder}/keeper.toml {job} 2>&1; printf '\n%s' $?"
+        )
+        text, _, code = said.rstrip().rpartition("\n")
+        return int(code), text
+
+    def kinds(self) -> set[str]:
+        """The alarms of its status."""
+        code, text = self.keeper("status --json")
+        found: dict[str, Any] = json.loads(text)
+        assert code == (2 if found["alarms"] else 0)
+        return {alarm["kind"] for alarm in found["alarms"]}
+
+    def pack(self) -> tuple[int, str]:
+        """Size and path of the largest file of its data."""
+        size, path = self.shell(_PACK.format(folder=self.folder)).split()
+        return int(size), path
+
+    def setting(self, name: str, value: str) -> None:
+        """Change a line of the keeper's configuration."""
+        self.shell(f"sed -i 's|^{name} = .*|{name} = {value}|' {self.folder}/keeper.toml")
+
+
+@pytest.fixture
+def copy(site: Site) -> Iterator[Copy]:
+    """A copy of the repository of a host, which all that looks after it calls good."""
+    host = site.group("directory")[0]
+    remote.shell(site, host.address, "site-backup run directory keys")
+    folder = f"{_STATE}/fault-{secrets.token_hex(4)}"
+    made = Copy(site, host, folder)
+    made.shell(
+        f"install -d -m 700 -o {_OWNER} -g {_OWNER} {folder}"
+        f" && cp -a /srv/restic/{host.name} {folder}/"
+        # Of hosts, this one's alone.
+        f" && sed '/^\\[hosts\\]/q' /etc/site-backup/keeper.toml > {folder}/keeper.toml"
+        f" && grep '^{host.name} = ' /etc/site-backup/keeper.toml >> {folder}/keeper.toml"
+        f" && chown {_OWNER} {folder}/keeper.toml"
+    )
+    made.setting("folder", f'"{folder}"')
+    made.setting("state", f'"{folder}"')
+    made.setting("shares", "1")
+    made.setting("free", "0")
+    try:
+        yield made
+    finally:
+        made.shell(f"rm -rf {folder}")
+
+
+def test_a_good_copy_is_no_alarm(copy: Copy) -> None:
+    for job in ("check", "drill", "prune"):
+        code, text = copy.keeper(job)
+        assert code == 0, text
+    assert not copy.kinds() & {"damaged", "drill", "unreadable", "stale", "missing"}
+
+
+@pytest.mark.parametrize("damage", ["flipped", "truncated", "missing"])
+def test_a_damaged_repository_is_told_and_nothing_is_forgotten(copy: Copy, damage: str) -> None:
+    size, path = copy.pack()
+    flip = f"f = open('{path}', 'r+b'); f.seek({size // 2}); b = f.read(1)[0]; f.seek({size // 2});"
+    copy.shell(
+        {
+            "flipped": f'chmod u+w {path} && python3 -c "{flip} f.write(bytes([b ^ 1]))"',
+            "truncated": f"truncate -s {size // 2} {path}",
+            "missing": f"rm {path}",
+        }[damage]
+    )
+    before = copy.shell(f"ls {copy.folder}/{copy.host.name}/snapshots")
+    code, text = copy.keeper("check")
+    assert code == 1, text
+    assert "damaged" in copy.kinds()
+    code, text = copy.keeper("prune")
+    assert (code, "nothing is forgotten before it is mended" in text) == (1, True), text
+    assert copy.shell(f"ls {copy.folder}/{copy.host.name}/snapshots") == before
+
+
+def test_a_drill_of_a_damaged_repository_fails(copy: Copy) -> None:
+    copy.shell(f"find {copy.folder}/{copy.host.name}/data -type f -delete")
+    code, text = copy.keeper("drill")
+    assert code == 1, text
+    assert {"drill"} <= copy.kinds()
+
+
+def test_a_wrong_key_is_an_alarm(copy: Copy) -> None:
+    copy.shell(f"echo wrong > {copy.folder}/wrong.secret")
+    copy.setting("password", f'"{copy.folder}/wrong.secret"')
+    copy.shell(f"chown {_OWNER} {copy.folder}/wrong.secret")
+    assert copy.kinds() == {"unreadable"}
+
+
+def test_a_full_disk_is_an_alarm_and_the_status_is_still_read(copy: Copy) -> None:
+    # As a share of the disk that is never free.
+    copy.setting("free", "1.0")
+    copy.shell(f"chmod a-w {copy.folder}/{copy.host.name}/locks")
+    assert copy.kinds() == {"disk"} | (copy.kinds() & {"strange", "small"})
+
+
+def test_a_backup_that_is_too_old_is_an_alarm(copy: Copy) -> None:
+    copy.setting("stale", "0")
+    assert "stale" in copy.kinds()
+
+
+def test_while_the_server_is_away_a_run_fails_and_a_later_one_does_not(site: Site) -> None:
+    keeper, host = server(site), clients(site)[0]
+    run = "timeout 15 site-backup run keys >/dev/null 2>&1; echo $?"
+    with remote.stopped(site, keeper.address, "site-backup-server.service"):
+        # restic itself would try again for a quarter of an hour.
+        assert int(remote.shell(site, host.address, run)) != 0
+    before = keys(site, host)
+    remote.shell(site, host.address, "site-backup run keys")
+    assert keys(site, host) > before
+
+
+def keys(site: Site, host: SiteHost) -> int:
+    """How many backups of its keys a host has."""
+    rows = backup.status(site)["rows"]
+    (number,) = [
+        row["snapshots"] for row in rows if (row["host"], row["part"]) == (host.name, "keys")
+    ]
+    return int(number)

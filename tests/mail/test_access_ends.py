@@ -1,0 +1,367 @@
+"""Whoever may no longer is out within a minute: on live sessions, and on what was remembered.
+
+The directory is changed as the registry does it; everything is put back afterwards.
+"""
+
+import poplib
+import re
+import select
+import smtplib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from http import HTTPStatus
+from urllib.parse import urlencode
+
+import pytest
+from imapclient import IMAPClient
+from imapclient.exceptions import IMAPClientError
+from ldap3 import MODIFY_REPLACE
+
+from roles.common.site import Site
+from roles.directory.settings import DirectorySettings
+from roles.directory.tree import hashed
+from roles.mailstore.settings import MailstoreSettings
+from tests import clients, managesieve, remote
+from tests.browser.test_http import ask
+from tests.clients import Account
+from tests.mail.test_directory import bound, service
+from tests.mail.test_mailstore import LOGINS
+from tests.mail.test_mta_submission import asked
+from tests.mail.test_services import USED
+from tests.waiting import until
+
+WITHIN = 60
+"""Seconds after which a change counts at the latest."""
+UNIT = "stttt"
+KNOWN = """
+import sqlite3, sys
+known = sqlite3.connect("/var/lib/site-access/known.sqlite")
+rows = known.execute("SELECT DISTINCT change FROM account WHERE user = ?", sys.argv[1:])
+print(*(change for (change,) in rows))
+"""
+"""Prints which change of an account a host has acted upon last."""
+Alive = Callable[[], bool]
+"""Whether a session can still be used; asking uses it."""
+
+
+@pytest.fixture
+def account(site: Site, person: Callable[[str], Account]) -> Iterator[Account]:
+    """Somebody whom no other test needs; who can log in before and after."""
+    somebody = person("mauvn")
+    until(lambda: not refused(site, somebody), "that everything is as it was", WITHIN)
+    settle(site, somebody)
+    yield somebody
+    settle(site, somebody)
+    until(lambda: not refused(site, somebody), "that everything is as it was", WITHIN)
+
+
+def settle(site: Site, account: Account) -> None:
+    """Wait until every host has acted upon the account's last change."""
+    for host in site.group("store", "front"):
+        until(
+            lambda at=host.address: (  # type: ignore[misc]
+                remote.shell(site, at, f"python3 - {account.address}", stdin=KNOWN).strip()
+                == remote.entry(site, account.address, "entryCSN")["entryCSN"][0].lower()
+            ),
+            f"{host.name} to have acted upon the last change",
+            WITHIN,
+        )
+
+
+def refused(site: Site, account: Account) -> set[str]:
+    """The services that refuse to log the account in."""
+    return {
+        name
+        for name, log_in in USED.items()
+        if name != "lmtp" and log_in(site, account.address, account.password)
+    }
+
+
+@contextmanager
+def changed(
+    site: Site,
+    account: Account,
+    back: Mapping[str, list[str]] | None = None,
+    **attributes: list[str],
+) -> Iterator[None]:
+    """Inside the block the directory says otherwise about the account.
+
+    Args:
+        site: the site.
+        account: whose entry is changed.
+        back: what it shall say afterwards, where that cannot be read before.
+        attributes: what it says instead.
+    """
+    names = list(attributes)
+    with bound(site, *service(site, "accounts")) as accounts:
+        accounts.search(site.base_dn, f"(mail={account.address})", attributes=names)
+        (entry,) = accounts.entries
+    former = {name: list(entry[name].values) if name in entry else [] for name in names}
+
+    def write(values: Mapping[str, list[str]]) -> None:
+        with bound(site, *service(site, "accounts")) as accounts:
+            accounts.modify(
+                entry.entry_dn,
+                {name: [(MODIFY_REPLACE, given)] for name, given in values.items()},
+            )
+
+    write(attributes)
+    try:
+        yield
+    finally:
+        write(back or former)
+
+
+# -- sessions --------------------------------------------------------------------------------------
+
+
+def works(command: Callable[[], object]) -> bool:
+    """Whether a server still answers."""
+    try:
+        command()
+    except (OSError, EOFError, IMAPClientError, poplib.error_proto):
+        return False
+    return True
+
+
+def idles(client: IMAPClient) -> bool:
+    """Whether a session that waits for letters was not ended."""
+    # An end of the connection is something to read that is no line.
+    told, _, _ = select.select([client.socket()], [], [], 0)
+    try:
+        lines = client.idle_check(timeout=0.1)
+        return not told or (bool(lines) and not any(line[0] == b"BYE" for line in lines))
+    except (OSError, EOFError, IMAPClientError):
+        return False
+
+
+@contextmanager
+def imap_session(site: Site, account: Account) -> Iterator[Alive]:
+    with clients.imap(site, account) as client:
+        client.select_folder("INBOX")
+        yield lambda: works(client.noop)
+
+
+@contextmanager
+def idle_session(site: Site, account: Account) -> Iterator[Alive]:
+    with clients.imap(site, account) as client:
+        client.select_folder("INBOX")
+        client.idle()
+        yield lambda: idles(client)
+
+
+@contextmanager
+def hibernated_session(site: Site, account: Account) -> Iterator[Alive]:
+    """Nobody but the proxy and a process for all such sessions knows of it any more."""
+    store = clients.store_of(site, account.address).address
+    with clients.imap(site, account) as client:
+        client.select_folder("INBOX")
+        client.idle()
+        until(
+            lambda: "imap-hibernate" in remote.shell(site, store, f"doveadm who {account.address}"),
+            "a session that is hibernated",
+            site.of(MailstoreSettings).idle_hibernate + WITHIN,
+        )
+        yield lambda: idles(client)
+
+
+@contextmanager
+def pop3_session(site: Site, account: Account) -> Iterator[Alive]:
+    client = poplib.POP3_SSL(
+        clients.address_of(site, "front"), timeout=clients.SECONDS, context=clients.context(site)
+    )
+    try:
+        client.user(account.address)
+        client.pass_(account.password)
+        yield lambda: works(client.noop)
+    finally:
+        client.close()
+
+
+@contextmanager
+def sieve_session(site: Site, account: Account) -> Iterator[Alive]:
+    with managesieve.logged_in(site, account) as client:
+        yield lambda: works(lambda: client.ask("LISTSCRIPTS"))
+
+
+@contextmanager
+def submission_session(site: Site, account: Account) -> Iterator[Alive]:
+    with clients.submission(site, account) as client:
+        yield lambda: sends(client, account, account.address) or sends(client, account, "")
+
+
+def sends(client: smtplib.SMTP, account: Account, sender: str) -> bool:
+    """Whether a letter of this sender would be taken."""
+    try:
+        code, words = asked(client, sender, account.address)
+    except smtplib.SMTPServerDisconnected:
+        # After many refusals the server hangs up.
+        return False
+    assert code == 250 or code >= 500, words
+    return code == 250
+
+
+@contextmanager
+def webmail_session(site: Site, account: Account) -> Iterator[Alive]:
+    cookies: dict[str, str] = {}
+
+    def page(path: str, fields: dict[str, str] | None = None) -> tuple[int, str]:
+        answer = ask(
+            site, path, method="POST" if fields else "GET",
+            body=urlencode(fields).encode() if fields else None,
+            headers={
+                "Cookie": "; ".join(f"{name}={value}" for name, value in cookies.items()),
+                **({"Content-Type": "application/x-www-form-urlencoded"} if fields else {}),
+            },
+        )  # fmt: skip
+        for cookie in answer.cookies:
+            name, _, value = cookie.partition(";")[0].partition("=")
+            cookies[name] = value
+        return answer.status, answer.text
+
+    _, form = page("/")
+    (token,) = re.findall(r'name="_token" value="(\w+)"', form)
+    status, _ = page(
+        "/?_task=login",
+        {
+            "_token": token, "_task": "login", "_action": "login",
+            "_user": account.address, "_pass": account.password,
+        },
+    )  # fmt: skip
+    assert status == HTTPStatus.FOUND
+
+    def clicks() -> bool:
+        """Whether mail is reached; who is out sees an empty page with an error."""
+        status, text = page("/?_task=mail&_mbox=INBOX")
+        inbox = status == HTTPStatus.OK and 'id="messagelist' in text
+        return inbox and not re.search(r'display_message\("[^"]*","error"', text)
+
+    yield clicks
+
+
+SESSIONS = {
+    "imap": imap_session,
+    "imap, waiting": idle_session,
+    "imap, hibernated": hibernated_session,
+    "pop3": pop3_session,
+    "sieve": sieve_session,
+    "submission": submission_session,
+    "webmail": webmail_session,
+}
+
+
+@contextmanager
+def sessions(site: Site, account: Account, *names: str) -> Iterator[Callable[[], set[str]]]:
+    """Open one session of each kind; gives a question which of them can still be used."""
+    with ExitStack() as stack:
+        opened = {
+            name: stack.enter_context(SESSIONS[name](site, account)) for name in names or SESSIONS
+        }
+
+        def alive() -> set[str]:
+            for name in [name for name, used in opened.items() if not used()]:
+                del opened[name]
+            return set(opened)
+
+        assert alive() == set(names or SESSIONS)
+        yield alive
+
+
+# -- who may not log in any more -------------------------------------------------------------------
+
+
+@pytest.mark.regulation("8", "13")
+def test_who_is_locked_is_out_of_every_service_within_a_minute(
+    site: Site, account: Account
+) -> None:
+    with sessions(site, account) as alive, changed(site, account, mailboxState=["locked"]):
+        until(lambda: not alive(), "the end of every session", WITHIN)
+        assert refused(site, account) == set(USED) - {"lmtp"}
+
+
+@pytest.mark.regulation("13")
+def test_who_was_locked_while_nobody_watched_is_out_afterwards(
+    site: Site, account: Account
+) -> None:
+    with ExitStack() as stack:
+        for host in site.group("store", "front"):
+            stack.enter_context(remote.stopped(site, host.address, "site-access.service"))
+        alive = stack.enter_context(sessions(site, account, "imap", "pop3", "sieve"))
+        stack.enter_context(changed(site, account, mailboxState=["locked"]))
+        # Remembered, for nobody made Dovecot forget.
+        assert LOGINS["imap"](site, account.address, account.password) == ""
+        for host in site.group("store", "front"):
+            remote.shell(site, host.address, "systemctl start site-access.service")
+        until(lambda: not alive(), "the end of every session", WITHIN)
+        assert refused(site, account) == set(USED) - {"lmtp"}
+
+
+@pytest.mark.regulation("13")
+def test_a_service_that_is_switched_off_ends_within_a_minute(site: Site, account: Account) -> None:
+    rest = ["imap", "sieve", "submission", "webmail", "lmtp"]
+    with sessions(site, account, "pop3") as alive, changed(site, account, mailboxService=rest):
+        until(lambda: not alive(), "the end of the session", WITHIN)
+        assert refused(site, account) == {"pop3"}
+
+
+@pytest.mark.regulation("13")
+def test_a_former_password_opens_nothing_within_a_minute(site: Site, account: Account) -> None:
+    settings = site.of(DirectorySettings)
+    own, other = (hashed(text, settings) for text in (account.password, "Mat khau moi 2026"))
+    with (
+        sessions(site, account, "imap", "imap, waiting", "pop3", "sieve", "webmail") as alive,
+        changed(site, account, back={"userPassword": [own]}, userPassword=[other]),
+    ):
+        until(lambda: not alive(), "the end of every session", WITHIN)
+        assert refused(site, account) == set(USED) - {"lmtp"}
+
+
+# -- who is no member any more ---------------------------------------------------------------------
+
+
+def unit_folders(client: IMAPClient, site: Site) -> list[str]:
+    prefix = clients.unit_folder(site, UNIT)
+    return [name for _, _, name in client.list_folders() if name.startswith(prefix)]
+
+
+def sees_the_unit(site: Site, account: Account) -> bool:
+    with clients.imap(site, account) as client:
+        return bool(unit_folders(client, site))
+
+
+@pytest.mark.regulation("12")
+def test_a_unit_is_seen_soon_after_it_was_given_and_lost_on_a_live_session(
+    site: Site, account: Account
+) -> None:
+    assert not sees_the_unit(site, account)
+    with changed(site, account, mailboxGroup=[UNIT]):
+        # What was remembered of the log-in above would count for minutes.
+        until(lambda: sees_the_unit(site, account), "the unit's folders", WITHIN)
+        with ExitStack() as stack:
+
+            def reading() -> IMAPClient | None:
+                """A session that reads the unit; one that is ended while it opens comes again."""
+                client = stack.enter_context(clients.imap(site, account))
+                with suppress(OSError, IndexError, IMAPClientError):
+                    client.select_folder(unit_folders(client, site)[0], readonly=True)
+                    return client
+                return None
+
+            client = until(reading, "a session that reads the unit", WITHIN)
+            assert client
+            with changed(site, account, mailboxGroup=[]):
+                until(lambda: not works(client.noop), "the end of the session", WITHIN)
+                assert not sees_the_unit(site, account)
+
+
+@pytest.mark.regulation("12")
+def test_who_may_not_send_as_the_unit_any_more_does_not_on_a_live_session(
+    site: Site, account: Account
+) -> None:
+    unit = f"{UNIT}@{site.domain}"
+    with clients.submission(site, account) as client:
+        assert not sends(client, account, unit)
+        with changed(site, account, mailboxSendAs=[unit]):
+            until(lambda: sends(client, account, unit), "the right to send", WITHIN, pause=5)
+        until(lambda: not sends(client, account, unit), "the end of the right", WITHIN, pause=5)
+        assert sends(client, account, account.address)
