@@ -301,11 +301,22 @@ def _mail(client: Client) -> None:
         # Linking changes the time of an inode, not the letter.
         client.snapshot("mail", MAIL_STAGE, options=["--ignore-ctime"])
     finally:
-        released = stage("release")
+        with _unended():
+            released = stage("release")
     if taken:
         raise PartError("homes are missing from the snapshot; see above")
     if released:
         raise PartError("links of the stage are left; see above")
+
+
+@contextmanager
+def _unended() -> Iterator[None]:
+    """SIGTERM waits, for this process and for what it starts: systemd sends it to all of them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _archive(client: Client) -> None:
@@ -355,6 +366,12 @@ PARTS: dict[str, Callable[[Client], None]] = {
 }
 
 
+def _end(*_: object) -> None:
+    """End the run once: what tidies up then, and what it starts, is not ended again."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit(128 + signal.SIGTERM)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do what the command line says."""
     parser = argparse.ArgumentParser(prog="site-backup", description=__doc__)
@@ -370,7 +387,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     journal.begin()
     os.umask(0o077)
     # Whoever ends a run still gets the stage of mail released, and the lock.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    signal.signal(signal.SIGTERM, _end)
     client = Client(Config.read())
     try:
         if options.job == "run":

@@ -8,7 +8,7 @@ from pyinfra.api.deploy import deploy
 from roles.archive.settings import ArchiveSettings
 from roles.backup import keys, target_file
 from roles.backup.keeping import READERS, keeping
-from roles.backup.operations import repository
+from roles.backup.operations import repositories
 from roles.backup.settings import BackupSettings
 from roles.backup.timers import KINDS, UNITS, by_the_clock
 from roles.base.settings import BaseSettings
@@ -141,14 +141,14 @@ def _server(site: Site, settings: BackupSettings) -> None:
         check=Check(f"sh -n {{{_REPOSITORY}}}"),
         name="What makes repositories",
     )
-    for client in clients(site):
-        repository(
-            name=f"Repository of {client.name}",
-            repository=client.name,
-            folder=settings.folder,
-            program=_REPOSITORY,
-            password=SecretStr(keys.repository(site, client)),
-        )
+    repositories(
+        name="Repositories",
+        passwords={
+            client.name: SecretStr(keys.repository(site, client)) for client in clients(site)
+        },
+        folder=settings.folder,
+        program=_REPOSITORY,
+    )
 
 
 def _client(site: Site, host: SiteHost, settings: BackupSettings) -> None:

@@ -156,7 +156,7 @@ def made(site: Site, host: SiteHost, monkeypatch: pytest.MonkeyPatch) -> dict[st
 
     for module in (role, keeping, timers):
         for name in (
-            "configure", "directory", "in_group", "masked", "packages", "repository", "service",
+            "configure", "directory", "in_group", "masked", "packages", "repositories", "service",
         ):  # fmt: skip
             if hasattr(module, name):
                 monkeypatch.setattr(module, name, configure if name == "configure" else nothing)

@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 
 from tests import run
-from tests.run import ROOT, SCENARIOS, failures, totals
+from tests.run import ROOT, SCENARIOS, failures, slowest, totals
 
 SUITE = '<testsuites><testsuite tests="{}" failures="{}" errors="{}" skipped="{}"/></testsuites>'
 STAGES = ["check", *SCENARIOS, *(f"removal of {env}" for env in SCENARIOS.values())]
 CASES = """<testsuites><testsuite tests="3" failures="1" errors="1" skipped="0">
-<testcase classname="mail.test_relay" name="test_good"/>
-<testcase classname="mail.test_relay" name="test_bad"><failure>E  it was 250</failure></testcase>
+<testcase classname="mail.test_relay" name="test_good" time="2.04"/>
+<testcase classname="mail.test_relay" name="test_bad" time="61.5">
+<failure>E  it was 250</failure></testcase>
 <testcase classname="mail.test_relay" name="test_worse"><error>E  no host</error></testcase>
 </testsuite></testsuites>"""
 
@@ -32,6 +33,14 @@ def test_what_failed_is_named_with_its_reason(tmp_path: Path) -> None:
     assert failures(tmp_path) == [
         "FAILED default-verify: mail.test_relay::test_bad\n    E  it was 250",
         "FAILED default-verify: mail.test_relay::test_worse\n    E  no host",
+    ]
+
+
+def test_the_slowest_are_named_with_their_time(tmp_path: Path) -> None:
+    (tmp_path / "default-verify.xml").write_text(CASES)
+    assert slowest(tmp_path, 2) == [
+        "  61.5 s default-verify: mail.test_relay::test_bad",
+        "   2.0 s default-verify: mail.test_relay::test_good",
     ]
 
 
