@@ -2,9 +2,9 @@
 
 Static checks and unit tests come first, then Molecule's scenarios, each in a lab of its own, which
 is removed whatever happens; with the last of them goes all that the lab needed, unless another lab
-is up. Two scenarios run side by side, for most of a test is waiting. Progress is visible, each line
-behind the name of its stage; the end names what failed and why, and the last line counts the tests
-of all stages.
+is up. Lanes of them run side by side, for most of a test is waiting. Progress is visible, each line
+behind the name of its stage; the end names what was slow, what failed and why, and the last line
+counts the tests of all stages.
 """
 
 import os
@@ -20,11 +20,15 @@ from xml.etree import ElementTree
 
 ROOT = Path(__file__).resolve().parents[1]
 REPORTS = ROOT / ".cache" / "reports"
-SCENARIOS = {"default": "local", "single": "single", "pair": "pair"}
-"""Molecule's scenarios, each with its environment."""
-LANES = (("default",), ("single", "pair"))
+SCENARIOS = {
+    "default": ("local", "test"),
+    "faults": ("local", "faults"),
+    "single": ("single", "test"),
+    "pair": ("pair", "test"),
+}
+"""Molecule's scenarios, each with its environment and the instance of it that is its lab."""
+LANES = (("default",), ("faults",), ("single", "pair"))
 """Scenarios that run one after the other, and those beside them."""
-INSTANCE = "test"
 
 
 def main() -> int:
@@ -35,7 +39,7 @@ def main() -> int:
     if not failed:
         with ThreadPoolExecutor(len(LANES)) as pool:
             failed = [name for lane in pool.map(_lane, LANES) for name in lane]
-        failed += [f"removal of {env}" for env in SCENARIOS.values() if not _removed(env)]
+        failed += [f"removal of {name}" for name in SCENARIOS if not _removed(name)]
     for line in (*slowest(REPORTS), *failures(REPORTS)):
         print(line)
     counts = totals(REPORTS)
@@ -55,10 +59,11 @@ def _molecule(scenario: str) -> list[str]:
     return ["molecule", "test", "--scenario-name", scenario, "--destroy", "always"]
 
 
-def _removed(environment: str) -> bool:
+def _removed(scenario: str) -> bool:
     """Remove a lab of which Molecule may have left something; the last takes the base image."""
-    down = [sys.executable, "-m", "tests.lab", "down", "--env", environment, "--instance", INSTANCE]
-    return _stage(f"removal of {environment}", down)
+    environment, instance = SCENARIOS[scenario]
+    down = ["-m", "tests.lab", "down", "--env", environment, "--instance", instance]
+    return _stage(f"removal of {scenario}", [sys.executable, *down])
 
 
 def _stage(name: str, command: list[str]) -> bool:
@@ -69,7 +74,6 @@ def _stage(name: str, command: list[str]) -> bool:
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "MOLECULE_GLOB": "tests/molecule/*/molecule.yml",
-        "LAB_INSTANCE": INSTANCE,
         "ANSIBLE_NOCOLOR": "1",
     }
     with subprocess.Popen(

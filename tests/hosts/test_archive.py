@@ -88,7 +88,7 @@ def damaged(run: Callable[[str], str], folder: str) -> list[str]:
 
 @pytest.mark.regulation("8")
 def test_every_archive_is_whole_and_encrypted(host: Host, site: Site, me: SiteHost) -> None:
-    """`tests/mail/test_archive.py` shows that it would be seen."""
+    """`tests/recovery/test_archive.py` shows that it would be seen."""
     assert damaged(host.check_output, site.of(ArchiveSettings, me.name).folder) == []
 
 

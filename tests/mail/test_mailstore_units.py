@@ -17,7 +17,7 @@ from roles.mailstore.settings import MailstoreSettings
 from tests import clients, lmtp, remote
 from tests.clients import Account
 from tests.mail.test_directory import bound, service
-from tests.mail.test_handover import Newcomer, newcomers
+from tests.recovery.test_handover import Newcomer, newcomers
 from tests.waiting import until
 
 Person = Callable[[str], Account]

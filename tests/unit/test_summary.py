@@ -1,15 +1,17 @@
 """The summary that ends a test run."""
 
+import itertools
+import re
 import sys
 from pathlib import Path
 
 import pytest
 
 from tests import run
-from tests.run import ROOT, SCENARIOS, failures, slowest, totals
+from tests.run import LANES, ROOT, SCENARIOS, failures, slowest, totals
 
 SUITE = '<testsuites><testsuite tests="{}" failures="{}" errors="{}" skipped="{}"/></testsuites>'
-STAGES = ["check", *SCENARIOS, *(f"removal of {env}" for env in SCENARIOS.values())]
+STAGES = ["check", *SCENARIOS, *(f"removal of {name}" for name in SCENARIOS)]
 CASES = """<testsuites><testsuite tests="3" failures="1" errors="1" skipped="0">
 <testcase classname="mail.test_relay" name="test_good" time="2.04"/>
 <testcase classname="mail.test_relay" name="test_bad" time="61.5">
@@ -49,7 +51,7 @@ def test_the_slowest_are_named_with_their_time(tmp_path: Path) -> None:
     [
         ("", STAGES),
         ("default", STAGES),
-        ("removal of local", STAGES),
+        ("removal of default", STAGES),
         ("check", ["check"]),
     ],
 )
@@ -84,6 +86,14 @@ def test_what_a_stage_says_stands_behind_its_name(
     assert said[-1].startswith(f"=== pair: {'FAILED' if end else 'passed'} in ")
 
 
-def test_every_scenario_is_run() -> None:
-    folders = (ROOT / "tests" / "molecule").glob("*/molecule.yml")
-    assert sorted(SCENARIOS) == sorted(folder.parent.name for folder in folders)
+def test_every_scenario_is_run_in_its_own_lab() -> None:
+    found = {}
+    for file in (ROOT / "tests" / "molecule").glob("*/molecule.yml"):
+        playbooks, verifier = re.findall(
+            r"^ +ENV: (.+)\n +LAB_INSTANCE: (.+)$", file.read_text(), re.MULTILINE
+        )
+        assert playbooks == verifier, file
+        found[file.parent.name] = playbooks
+    assert found == SCENARIOS
+    assert sorted(itertools.chain(*LANES)) == sorted(SCENARIOS)
+    assert len({*SCENARIOS.values()}) == len(SCENARIOS)

@@ -24,9 +24,9 @@ from roles.common.site import Site
 from roles.mailstore.settings import MailstoreSettings
 from tests import clients, lmtp, managesieve, remote
 from tests.mail.test_access_ends import settle
-from tests.mail.test_archive import FLAGS, LETTERS, RECEIVED, Digests, content, unit_entry
 from tests.mail.test_directory import bound, service
-from tests.mail.test_handover import Newcomer, newcomers
+from tests.recovery.test_archive import FLAGS, LETTERS, RECEIVED, Digests, content, unit_entry
+from tests.recovery.test_handover import Newcomer, newcomers
 from tests.waiting import until
 
 SCRIPT = 'require "fileinto";\r\nfileinto "Đề án";\r\n'

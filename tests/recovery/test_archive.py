@@ -23,7 +23,7 @@ from tests import clients, lmtp, managesieve, remote
 from tests.clients import Account
 from tests.hosts.test_archive import damaged
 from tests.mail.test_directory import bound, service
-from tests.mail.test_handover import Newcomer, newcomers
+from tests.recovery.test_handover import Newcomer, newcomers
 
 FOLDER = "/var/lib/site-archive"
 SCRIPT = 'require "fileinto";\r\nfileinto "Đề án";\r\n'

@@ -1,0 +1,1 @@
+"""What is lost, and who has gone: backups, restores, archives, hand-overs, over the wire."""
