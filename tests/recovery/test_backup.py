@@ -369,7 +369,8 @@ def test_a_run_that_is_ended_leaves_no_link_to_a_letter(site: Site) -> None:
             shell(site, host, "systemd-run --quiet --unit=test-backup site-backup run mail")
             until(lambda: shell(site, host, linked), "the stage of mail")
             # Each of the unit's processes, those too that begin meanwhile.
-            shell(site, host, "while systemctl kill test-backup.service; do :; done 2>/dev/null")
+            shell(site, host, "while systemctl is-active --quiet test-backup.service;"
+                  " do systemctl kill test-backup.service || :; done")  # fmt: skip
         assert shell(site, host, linked) == ""
         assert shell(site, host, f"cat {home}/u.1")
     finally:
