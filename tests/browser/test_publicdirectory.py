@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from roles.common.site import Site
-from roles.publicdirectory.deploy import OUTPUT
+from roles.publicdirectory.deploy import OUTPUT, USER
 from roles.publicdirectory.publish import CHECKED
 from tests import clients, remote
 from tests.browser.test_http import ask
@@ -430,19 +430,46 @@ def test_a_page_is_sent_again_only_when_it_changed(site: Site) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "status"),
+    ("path", "status", "target"),
     [
-        ("/danh-ba", 301), ("/danh-ba/don-vi/stttt", 301), ("/danh-ba/don-vi/", 302),
-        ("/danh-ba/nothing", 404), ("/danh-ba/../config", 404), ("/danh-ba../versions/", 404),
-        ("/danh-ba/.doi-chieu.json.new", 404),
+        ("/danh-ba", 301, PATH), ("/danh-ba/don-vi/stttt", 301, UNIT_PAGE),
+        ("/danh-ba/don-vi/", 302, PATH),
     ],
 )  # fmt: skip
-def test_nothing_else_is_served(site: Site, path: str, status: int) -> None:
-    assert ask(site, path).status == status
+def test_an_address_that_is_cut_short_leads_on(
+    site: Site, path: str, status: int, target: str
+) -> None:
+    answer = ask(site, path)
+    assert answer.status == status
+    assert answer.headers["location"] == f"https://{site.mail_name}{target}"
 
 
-def test_it_is_only_read(site: Site) -> None:
-    assert ask(site, PATH, method="POST", body=b"x").status == 405
+@pytest.mark.parametrize(
+    "path",
+    [
+        f"{PATH}nothing",
+        # The webmail's configuration, beside the pages.
+        f"{PATH}../config",
+        # All versions of the pages: nginx' alias without the slash at its name's end.
+        "/danh-ba../",
+    ],
+)
+def test_nothing_else_is_served(site: Site, path: str) -> None:
+    assert ask(site, path).status == 404
+
+
+def test_what_is_being_written_is_not_served(site: Site) -> None:
+    front, draft = clients.address_of(site, "front"), f".{CHECKED}.new"
+    remote.shell(site, front, f"runuser -u {USER} -- touch {OUTPUT}/current/{draft}")
+    try:
+        assert ask(site, PATH + draft).status == 404
+    finally:
+        remote.shell(site, front, f"rm -f {OUTPUT}/current/{draft}")
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "MKCOL"])
+def test_it_is_only_read(site: Site, method: str) -> None:
+    assert ask(site, PATH, method=method, body=b"x").status == 405
 
 
 @pytest.mark.regulation("8")

@@ -279,6 +279,28 @@ def test_who_is_locked_is_out_of_every_service_within_a_minute(
         assert refused(site, account) == set(USED) - {"lmtp"}
 
 
+@pytest.mark.regulation("8", "13")
+def test_who_goes_on_sending_when_locked_is_refused_within_a_minute(
+    site: Site, account: Account
+) -> None:
+    def taken(client: smtplib.SMTP) -> bool:
+        """Whether a whole letter is."""
+        try:
+            client.send_message(clients.letter(account.address, account.address))
+        except (
+            smtplib.SMTPSenderRefused, smtplib.SMTPRecipientsRefused, smtplib.SMTPDataError,
+            smtplib.SMTPServerDisconnected,
+        ):  # fmt: skip
+            return False
+        return True
+
+    with clients.submission(site, account) as client:
+        assert taken(client)
+        with changed(site, account, mailboxState=["locked"]):
+            until(lambda: not taken(client), "the end of sending", WITHIN, pause=1)
+            assert not taken(client)
+
+
 @pytest.mark.regulation("13")
 def test_who_was_locked_while_nobody_watched_is_out_afterwards(
     site: Site, account: Account

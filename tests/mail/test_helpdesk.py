@@ -15,7 +15,7 @@ from roles.common.site import Site
 from tests import clients, managesieve
 from tests.clients import Account
 from tests.lab.outside import foreign
-from tests.mail.test_access_ends import sessions, works
+from tests.mail.test_access_ends import sessions, settle, works
 from tests.mail.test_directory import GOOD, may_log_in
 from tests.mail.test_lists import Maker, made  # noqa: F401
 from tests.mail.test_mailstore import LOGINS
@@ -165,6 +165,8 @@ def test_everything_that_is_open_is_ended(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     account = Account(official.address, "", "person", GOOD)
+    # That somebody is new ends sessions, too.
+    settle(site, account)
     kinds = ("imap", "imap, waiting", "pop3", "sieve", "webmail")
     with (
         sessions(site, account, *kinds) as alive,

@@ -13,9 +13,11 @@ from imapclient import IMAPClient
 from imapclient.exceptions import IMAPClientError
 
 from roles.common.site import Site
+from roles.mailstore.letters import QUOTA_LETTERS
 from roles.mailstore.settings import MailstoreSettings
 from tests import clients, lmtp, remote
 from tests.clients import Account
+from tests.mail.test_access_ends import settle
 from tests.mail.test_directory import bound, service
 from tests.recovery.test_handover import Newcomer, newcomers
 from tests.waiting import until
@@ -414,6 +416,8 @@ def office(site: Site) -> Iterator[Office]:
         try:
             remote.shell(site, member.store, "systemctl start site-units.service")
             until(made.seen, "the unit's mailbox", 120, pause=1)
+            # What changed of its member ends sessions, too.
+            settle(site, member.account)
             yield made
         finally:
             with bound(site, *service(site, "accounts")) as accounts:
@@ -442,6 +446,44 @@ def refused(client: IMAPClient, folder: str) -> bool:
     except client.Error as error:
         return "NOPERM" in str(error)
     return False
+
+
+def warnings(client: IMAPClient, folder: str) -> list[str]:
+    """What letters in a folder say of its quota, oldest first: their subjects."""
+    client.select_folder(folder)
+    found = client.fetch(client.search(["SMALLER", 10_000]), ["BODY[]"])
+    letters = (message_from_bytes(found[uid][b"BODY[]"], policy=policy.default) for uid in found)
+    return [letter["Subject"] for letter in letters if "<quota-" in letter["Message-ID"]]
+
+
+def test_members_are_warned_before_what_they_file_fills_a_unit_mailbox(
+    site: Site, office: Office
+) -> None:
+    soon, nearly = (QUOTA_LETTERS[level].subject for level in ("80", "95"))
+    with clients.imap(site, office.member.account) as client:
+
+        def told() -> list[str]:
+            # Twice: what was said is not said again.
+            for _ in range(2):
+                looked(office)
+            return warnings(client, office.folder)
+
+        client.append(office.folder, large(ROOM * 70 // 100))
+        assert told() == []
+        client.append(f"{office.folder}/Archive", large(ROOM * 12 // 100))
+        assert told() == [soon]
+        client.append("INBOX", large(ROOM * 14 // 100, "cua toi"))
+        client.select_folder("INBOX")
+        client.move(client.search(["SUBJECT", "cua toi"]), office.folder)
+        assert told() == [soon, nearly]
+        client.delete_messages(client.search(["SUBJECT", "lon"]))
+        client.expunge()
+        assert told() == [soon, nearly]
+        # It fills up again, by a letter that arrives: Dovecot says it, and nobody else.
+        answers = lmtp.deliver(site, office.address, large(ROOM * 60 // 100))
+        assert answers[-1].startswith("250")
+        until(lambda: len(warnings(client, office.folder)) == 3, "the letter about it")
+        assert told() == [soon, nearly, soon]
 
 
 def test_a_full_unit_mailbox_takes_nothing_from_its_members_either(

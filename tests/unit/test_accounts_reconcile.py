@@ -4,16 +4,19 @@ A directory in memory stands for slapd: it applies the same steps and refuses wh
 `unique` refuses.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, get_args
 
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from pyinfra.api.exceptions import OperationError
 
+from roles.accounts import operations
 from roles.accounts.deploy import site_registry
 from roles.accounts.handover import hand_over
 from roles.accounts.lifecycle import IN_SERVICE, Step, transitions, written
@@ -829,6 +832,85 @@ def test_a_mailbox_never_moves_by_the_way() -> None:
     assert directory[f"employeenumber=1,ou=people,{BASE}"]["mailHost"] == ["store-b.example.vn"]
     with pytest.raises(SiteError, match="moving a mailbox is a job of its own"):
         planned(registry([person("1", store="store-a")]), directory, stores=two)
+
+
+def test_a_successor_lies_on_the_store_of_the_mail_to_be_read() -> None:
+    two = ["store-a.example.vn", "store-b.example.vn"]
+    departed = person("1", state="departed", successor="2", store="store-a")
+    with pytest.raises(SiteError, match=r"person 2 succeeds 1, but lies on store-b\.example\.vn"):
+        planned(registry([departed, person("2", store="store-b")]), {}, stores=two)
+
+
+def test_the_postmasters_address_is_not_taken_from_a_person() -> None:
+    wanted = registry([person("1", address="abuse")])
+    directory = apply({}, planned(wanted, {}, role_addresses=["postmaster"]).changes)
+    words = "abuse@example.vn is the address of employeenumber=1 in the directory"
+    with pytest.raises(SiteError, match=words):
+        planned(registry([person("1")]), directory)
+
+
+# -- what a run says -------------------------------------------------------------------------------
+
+ALIEN = f"dn: employeeNumber=9,ou=people,{BASE}\nobjectClass: mailboxAccount\n\n"
+"""An entry that the registry did not make."""
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[list[str], list[str]]]:
+    """The operation on a directory, given as LDIF: the lines it says, and its commands."""
+
+    def of(text: str, wanted: Registry, *, acts: bool) -> tuple[list[str], list[str]]:
+        said: list[str] = []
+        host = SimpleNamespace(get_fact=lambda *_, **__: text, print_prefix="", data={})
+        monkeypatch.setattr(operations, "host", host)
+        monkeypatch.setattr(operations, "state", SimpleNamespace(is_executing=acts))
+        monkeypatch.setattr(operations, "logger", SimpleNamespace(info=said.append))
+        commands = operations.registry_entries._inner(
+            planner=Planner(lambda: wanted, TARGET), site=load("local"), password_file="/x"
+        )
+        return said, [str(command) for command in commands]
+
+    return of
+
+
+def in_text(directory: Entries) -> str:
+    """A directory as LDIF."""
+    return "".join(Change("add", dn, entry).entry() for dn, entry in directory.items())
+
+
+def test_the_plan_says_what_a_run_brings_and_what_it_leaves_alone(
+    run: Callable[..., tuple[list[str], list[str]]],
+) -> None:
+    wanted = replace(registry([person("1")]), notes=("people.csv: line 2: normalised",))
+    said, commands = run(ALIEN, wanted, acts=False)
+    words = planned(wanted, entries(ALIEN.splitlines())).words
+    assert said == [
+        "people.csv: line 2: normalised",
+        f"not of the registry, left alone: employeenumber=9,ou=people,{BASE}",
+        *words,
+    ]
+    assert any("anv@example.vn" in line for line in words)
+    assert commands
+    # The run itself does not say it again; where there is nothing to do, it does nothing.
+    done = in_text(brought({}, wanted)) + ALIEN
+    assert run(done, wanted, acts=True) == ([], [])
+    said, commands = run(done, wanted, acts=False)
+    assert [line.partition(":")[0] for line in said[:2]] == [
+        "people.csv", "not of the registry, left alone",
+    ]  # fmt: skip
+    assert commands == []
+
+
+def test_what_would_close_too_many_mailboxes_is_said_and_not_begun(
+    run: Callable[..., tuple[list[str], list[str]]],
+) -> None:
+    done = in_text(brought({}, registry([person(str(n)) for n in range(9)])))
+    with pytest.raises(OperationError, match="would lock or close 9 of 10 mailboxes"):
+        run(done, registry(), acts=False)
+    said, (command,) = run(done, registry(), acts=True)
+    assert said == []
+    assert command.startswith("echo 'the registry would lock or close 9 of 10 mailboxes")
+    assert command.endswith(">&2; exit 1")
 
 
 def test_a_department_shares_a_store_and_who_shares_a_mailbox_must() -> None:
