@@ -27,7 +27,7 @@ SCENARIOS = {
     "pair": ("pair", "test"),
 }
 """Molecule's scenarios, each with its environment and the instance of it that is its lab."""
-LANES = (("default",), ("faults",), ("single", "pair"))
+LANES = (("default",), ("faults", "pair"), ("single",))
 """Scenarios that run one after the other, and those beside them."""
 
 

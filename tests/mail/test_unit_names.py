@@ -19,6 +19,7 @@ from roles.mailstore.facts import UNITS
 from roles.mailstore.settings import MailstoreSettings
 from tests import clients, lmtp, remote
 from tests.clients import Account
+from tests.mail.test_access_ends import settle
 from tests.mail.test_directory import bound, service
 from tests.mail.test_mailstore_units import folders, member
 from tests.waiting import until
@@ -97,6 +98,8 @@ def made(site: Site, account: Account, name: str) -> Iterator[Unit]:
     try:
         unit.refresh()
         with member(site, account, f"{unit.code}+file"):
+            # The end of an earlier membership ends sessions.
+            settle(site, account)
             yield unit
     finally:
         with bound(site, *service(site, "accounts")) as accounts:

@@ -5,6 +5,7 @@ Each test makes people of its own, who are in no registry, and removes what is l
 
 import argparse
 import json
+import re
 import secrets
 import threading
 from collections.abc import Iterator
@@ -35,7 +36,7 @@ TAKE = (
     f" python3 -B -m roles.backup.mail {{job}} --mail {MAIL} --stage {STAGE}"
     " --known /var/lib/site-backup/mail/known.sqlite'"
 )
-THEN = "doveadm -f json -o acl_ignore=yes -o mail_path={home}/mail"
+THEN = "doveadm -f pager -o acl_ignore=yes -o mail_path={home}/mail"
 
 
 @pytest.fixture
@@ -105,15 +106,17 @@ def moving(person: Newcomer, folders: list[str]) -> Iterator[list[int]]:
 
 
 def message_ids(person: Newcomer) -> set[str]:
-    """Letters that Dovecot finds in the stage."""
-    said = json.loads(
-        shell(
-            person,
-            f"{THEN.format(home=scratch(person))} fetch -u {person.account.address}"
-            " 'mailbox hdr.message-id text' all",
-        )
+    """Letters that Dovecot finds in the stage, and can read."""
+    said = shell(
+        person,
+        f"{THEN.format(home=scratch(person))} fetch -u {person.account.address}"
+        " 'hdr.message-id text' all",
     )
-    return {item["hdr.message-id"] for item in said if item["text"]}
+    # Not as JSON: over a text, Dovecot 2.4.1 breaks now and then (json_ostream_ascend_object).
+    letters = (
+        re.match(r"\s*hdr\.message-id: (<.+>)\ntext:\n\S", text) for text in said.split("\f")
+    )
+    return {letter[1] for letter in letters if letter}
 
 
 def scratch(person: Newcomer) -> str:
