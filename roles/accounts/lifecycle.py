@@ -316,7 +316,8 @@ def _holders(
             if right in held.get(dn, ()) and dn not in have and dn in people
         ]
         if sorted(after) != sorted(before):
-            result[attribute] = after
+            # In the order of the registry (`reconcile.py`); to LDAP it is one.
+            result[attribute] = sorted(after)
     return result
 
 

@@ -301,6 +301,19 @@ def test_what_time_brings_is_what_the_registry_would_write(
     assert alone == after
 
 
+def test_who_gets_a_right_by_time_stands_where_the_registry_has_him() -> None:
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    wanted = registry(
+        [person("2"), person("3", "Lê Văn B")],
+        [unit("a", head="3")],
+        [Delegation("a", "2", "read", date(2026, 1, 2), None)],
+    )
+    directory = possible([(wanted, now)])
+    by_time = apply(directory, [step.change for step in due(directory, now + timedelta(days=1))])
+    plan = planned(wanted, directory, now=now + timedelta(days=1))
+    assert by_time == apply(directory, plan.changes)
+
+
 @given(histories(3), st.integers(0, 8))
 @settings(deadline=None)
 def test_a_second_directory_host_begins_later_and_writes_the_same(
