@@ -13,7 +13,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from xml.etree import ElementTree
@@ -97,10 +97,10 @@ def _say(line: str) -> None:
 def failures(reports: Path) -> list[str]:
     """Failed tests of all JUnit reports in a folder, each with the end of what it said."""
     return [
-        f"FAILED {report.stem}: {case.get('classname')}::{case.get('name')}\n"
+        f"FAILED {name}: {case.get('classname')}::{case.get('name')}\n"
         + textwrap.indent("\n".join((found.text or "").splitlines()[-30:]), "    ")
-        for report in sorted(reports.glob("*.xml"))
-        for case in ElementTree.parse(report).getroot().iter("testcase")  # noqa: S314 - our own
+        for name, report in _read(reports)
+        for case in report.iter("testcase")
         for found in case
         if found.tag in ("failure", "error")
     ]
@@ -109,21 +109,19 @@ def failures(reports: Path) -> list[str]:
 def slowest(reports: Path, number: int = 12) -> list[str]:
     """The tests of each report that took longest, for whoever wants `make test` faster."""
     return [
-        f"{float(case.get('time', 0)):6.1f} s {report.stem}: "
-        f"{case.get('classname')}::{case.get('name')}"
-        for report in sorted(reports.glob("*.xml"))
-        for case in sorted(
-            ElementTree.parse(report).getroot().iter("testcase"),  # noqa: S314 - our own
-            key=lambda case: -float(case.get("time", 0)),
-        )[:number]
+        f"{float(case.get('time', 0)):6.1f} s {name}: {case.get('classname')}::{case.get('name')}"
+        for name, report in _read(reports)
+        for case in sorted(report.iter("testcase"), key=lambda case: -float(case.get("time", 0)))[
+            :number
+        ]
     ]
 
 
 def totals(reports: Path) -> dict[str, int]:
     """Passed, failed and skipped tests of all JUnit reports in a folder."""
     counts = {"passed": 0, "failed": 0, "skipped": 0}
-    for report in sorted(reports.glob("*.xml")):
-        for suite in ElementTree.parse(report).getroot().iter("testsuite"):  # noqa: S314 - our own
+    for _, report in _read(reports):
+        for suite in report.iter("testsuite"):
             number = {key: int(suite.get(key, 0)) for key in ("tests", "failures", "errors")}
             skipped = int(suite.get("skipped", 0))
             bad = number["failures"] + number["errors"]
@@ -131,6 +129,12 @@ def totals(reports: Path) -> dict[str, int]:
             counts["skipped"] += skipped
             counts["passed"] += number["tests"] - bad - skipped
     return counts
+
+
+def _read(reports: Path) -> Iterator[tuple[str, ElementTree.Element]]:
+    """The JUnit reports in a folder: what each is of, and its root."""
+    for report in sorted(reports.glob("*.xml")):
+        yield report.stem, ElementTree.parse(report).getroot()  # noqa: S314 - our own
 
 
 if __name__ == "__main__":
