@@ -216,7 +216,7 @@ class Keeper:
         """What there is of each host and part, and every alarm."""
         now = self._now()
         drills, checks = self._records("drills"), self._records("checks")
-        copies = self._records("copies")
+        copies, watched = self._records("copies"), self._records("watched")
         rows: list[dict[str, Any]] = []
         copied: list[dict[str, Any]] = []
         alarms: list[dict[str, str]] = []
@@ -242,7 +242,8 @@ class Keeper:
                 drill = drills.get(host, {}).get(part, {})
                 row = _row(host, part, found, drill, now)
                 rows.append(row)
-                for kind, words in self._faults(found, drill, now):
+                since = moment(watched.get(host, {}).get(part) or now.isoformat())
+                for kind, words in self._faults(found, drill, since, now):
                     alarm(kind, words, host, part)
             for name, target in self.config.targets.items():
                 record = copies.get(name, {}).get(host, {})
@@ -259,11 +260,13 @@ class Keeper:
         }  # fmt: skip
 
     def _faults(
-        self, found: Sequence[Snapshot], drill: dict[str, Any], now: datetime
+        self, found: Sequence[Snapshot], drill: dict[str, Any], watched: datetime, now: datetime
     ) -> Iterator[tuple[str, str]]:
         config = self.config
         if not found:
-            yield "missing", "there is no backup"
+            # A part that is new has as long for its first backup as it has for each other one.
+            if now - watched > timedelta(seconds=config.stale):
+                yield "missing", "there is no backup"
             return
         doubtful = doubts(found, config.policy)
         trusted = self._trusted(found)
@@ -512,6 +515,7 @@ class Keeper:
     def watch(self, post: Callable[[EmailMessage], None]) -> int:
         """Log every alarm; write to the postmaster when others than the last time are there."""
         self.guard()
+        self._watch_parts()
         alarms = self.status()["alarms"]
         for one in alarms:
             log.error("%s", sentence(one))
@@ -521,6 +525,14 @@ class Keeper:
             post(self.config.letters.alarm("Sao lưu", lines, _HINT, self._now()))
             self._record("alarms", {"states": states})
         return 2 if alarms else 0
+
+    def _watch_parts(self) -> None:
+        """Note of each part since when it is watched."""
+        now, before = self._now().isoformat(), self._records("watched")
+        self._record("watched", {
+            host: {part: before.get(host, {}).get(part, now) for part in parts}
+            for host, parts in self.config.hosts.items()
+        })  # fmt: skip
 
 
 def _forgettable(every: Sequence[Snapshot], policy: Policy, now: datetime) -> list[str]:

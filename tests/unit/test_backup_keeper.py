@@ -259,7 +259,26 @@ def test_a_good_backup_is_no_alarm(keeper: Keeper, restic: Restic) -> None:
     assert "0d 1h 0min" in table(status)[1]
 
 
+def watched_since(age: timedelta, keeper: Keeper, restic: Restic) -> None:
+    """The keeper has watched for so long; it wrote to nobody at its beginning."""
+    letters: list[EmailMessage] = []
+    assert Keeper(keeper.config, restic, lambda: NOW - age).watch(letters.append) == 0
+    assert letters == []
+
+
+def test_a_part_that_is_new_has_time_for_its_first_backup(keeper: Keeper, restic: Restic) -> None:
+    """The watch of a site that was deployed a minute ago neither writes nor fails."""
+    assert kinds(keeper) == []
+    watched_since(3 * HOUR, keeper, restic)
+    assert kinds(keeper) == []
+    later = replace(keeper.config, hosts={"store1": ["mail", "archive"]})
+    assert Keeper(later, restic, lambda: NOW).watch(lambda _: None) == 0
+    after = Keeper(later, restic, lambda: NOW + 2 * HOUR).status()["alarms"]
+    assert [(one["part"], one["kind"]) for one in after] == [("mail", "missing")]
+
+
 def test_what_is_missing_or_stale_or_small_is_an_alarm(keeper: Keeper, restic: Restic) -> None:
+    watched_since(5 * HOUR, keeper, restic)
     assert kinds(keeper) == ["missing"]
     restic.add("a", 5 * HOUR)
     assert kinds(keeper) == ["stale"]
@@ -349,6 +368,7 @@ def test_a_drill_asks_for_room_first(keeper: Keeper, restic: Restic) -> None:
 
 def test_an_alarm_is_told_once_and_its_end_as_well(keeper: Keeper, restic: Restic) -> None:
     letters: list[EmailMessage] = []
+    watched_since(5 * HOUR, keeper, restic)
     assert keeper.watch(letters.append) == 2
     assert keeper.watch(letters.append) == 2
     assert [letter["Subject"] for letter in letters] == ["Sao lưu: 1 cảnh báo"]
@@ -359,7 +379,9 @@ def test_an_alarm_is_told_once_and_its_end_as_well(keeper: Keeper, restic: Resti
     assert [letter["Subject"] for letter in letters[1:]] == ["Sao lưu: đã bình thường"]
 
 
-def test_a_letter_that_was_not_taken_is_written_again(keeper: Keeper) -> None:
+def test_a_letter_that_was_not_taken_is_written_again(keeper: Keeper, restic: Restic) -> None:
+    watched_since(5 * HOUR, keeper, restic)
+
     def refuse(_: EmailMessage) -> None:
         raise KeeperError("nobody took it")
 
