@@ -30,8 +30,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import tomllib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -42,6 +43,7 @@ from roles.backup import abandoned, journal, records
 from roles.backup.absence import Absence
 from roles.backup.letters import Letters, NotTakenError
 from roles.backup.locks import held
+from roles.backup.refusals import tries_again, watched
 from roles.backup.stages import MAIL, MAIL_STAGE, MANIFEST, digest
 from roles.backup.targets import ON_CLIENT, TargetError
 from roles.backup.targets import read as read_targets
@@ -179,14 +181,27 @@ class Client:
             PartError: restic failed, or could not read everything.
         """
         command, environment = self.restic()
-        done = subprocess.run(
-            [*command, "backup", "--json", "--quiet", "--host", self.config.host, "--tag",
-             f"part={part}", "--group-by", "host,tags", *options, *map(str, paths)],
-            env=environment, capture_output=True, text=True, errors="replace", check=False,
-        )  # fmt: skip
-        if done.returncode:
-            raise PartError(f"restic: {done.stderr.strip()[-2000:]}")
-        said = json.loads(done.stdout.splitlines()[-1])
+
+        def told(line: str) -> None:
+            if tries_again(line):
+                log.warning("%s: restic: %s", part, line)
+
+        with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
+            done = watched(
+                [*command, "backup", "--json", "--quiet", "--host", self.config.host, "--tag",
+                 f"part={part}", "--group-by", "host,tags", *options, *map(str, paths)],
+                environment, told, output,
+            )  # fmt: skip
+            output.seek(0)
+            printed = output.read()
+        if done.refused:
+            raise PartError(
+                f"the backup host does not take it ({done.refused}): its disk is full, or this "
+                "host is shut out; there: site-backup-keeper status"
+            )
+        if done.code:
+            raise PartError(f"restic: {done.words}")
+        said = json.loads(printed.splitlines()[-1])
         log.info(
             "%s: snapshot %s, %d files, %d bytes, %d of them new", part, said["snapshot_id"][:8],
             said["total_files_processed"], said["total_bytes_processed"], said["data_added"],
@@ -366,6 +381,23 @@ PARTS: dict[str, Callable[[Client], None]] = {
 }
 
 
+def passed_on(command: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Run restic for whoever asked; what it says is shown as it comes."""
+
+    def told(line: str) -> None:
+        sys.stderr.write(f"{line}\n")
+        sys.stderr.flush()
+
+    done = watched(command, environment, told)
+    if done.unlocked and "--no-lock" not in command:
+        # Nothing was read yet, nor printed.
+        log.warning("the backup host takes no lock (%s): without one", done.refused)
+        done = watched([*command, "--no-lock"], environment, told)
+    if done.refused:
+        log.error("the backup host does not take it (%s)", done.refused)
+    return done.code
+
+
 def _end(*_: object) -> None:
     """End the run once: what tidies up then, and what it starts, is not ended again."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -400,7 +432,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         wanted = options.arguments if options.job == "restic" else ["snapshots"]
         with client.restic_at(source) if source else nullcontext(client.restic()) as reached:
             command, environment = reached
-            return subprocess.run([*command, *wanted], env=environment, check=False).returncode
+            code = passed_on([*command, *wanted], environment)
+            if code and source:
+                # For the reason that the way there may know.
+                raise PartError(f"--from {source}: restic failed (exit code {code})")
+            return code
     except (PartError, TargetError, NotTakenError, OSError) as error:
         log.error("%s", error)
         return 1

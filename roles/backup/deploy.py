@@ -32,7 +32,7 @@ _PROGRAM = (
     "accounts/names.py",
     "backup/abandoned.py", "backup/absence.py", "backup/client.py", "backup/journal.py",
     "backup/letters.py", "backup/locks.py", "backup/mail.py", "backup/moments.py",
-    "backup/records.py", "backup/restoring.py",
+    "backup/records.py", "backup/refusals.py", "backup/restoring.py",
     "backup/restoring_database.py", "backup/restoring_directory.py",
     "backup/restoring_host.py", "backup/restoring_jobs.py", "backup/snapshots.py",
     "backup/stages.py", "backup/targets.py",

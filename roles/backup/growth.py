@@ -6,7 +6,8 @@ server, so that what the keeper prunes would not count as free before the server
 the keeper measures each repository by itself, as often as it watches, against a day before.
 
 Shut means that no folder of the repository may be written to, by the server either, which runs as
-their owner without privileges. All that is there can be read: a restore goes on.
+their owner without privileges. All that is there can be read: a restore goes on, without a lock
+(`refusals.py`).
 """
 
 import os

@@ -315,6 +315,10 @@ class Keeper:
             return
         self._see_open(host)
         every = self.snapshots(host)
+        if not any(one.part for one in every):
+            # That there should be one by now is another alarm.
+            log.info("%s: there is no backup yet", host)
+            return
         failed = []
         for name, target in self.config.targets.items():
             begin, words = self._now().isoformat(timespec="seconds"), ""

@@ -6,6 +6,7 @@ host's repository alone, and takes it away again.
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,9 +18,15 @@ ON_CLIENT = Path("/run/site-backup-targets.json")
 """The file on a client, as long as an operator restores from there."""
 SSH = (
     "ssh -F none -o BatchMode=yes -o IdentitiesOnly=yes -o StrictHostKeyChecking=yes"
-    " -o GlobalKnownHostsFile=/dev/null -o UserKnownHostsFile={known} -i {key} {to} -s sftp"
+    " -o GlobalKnownHostsFile=/dev/null -o UserKnownHostsFile={known}"
+    " -o ConnectTimeout=60 -o ServerAliveInterval=60 -E {said} -i {key} {to} -s sftp"
 )
-"""The command that restic starts for SFTP: nothing but what the file says counts."""
+"""The command that restic starts for SFTP: nothing but what the file says counts. A server that
+says nothing any more is given up after minutes: everything else of the keeper waits meanwhile."""
+
+
+_WORDS = 300
+"""Letters of ssh's words that are told: the reason is at their end."""
 
 
 class TargetError(Exception):
@@ -52,7 +59,7 @@ class Target:
         """Options and environment by which restic reaches the repository of a host.
 
         Raises:
-            TargetError: the file does not open that one.
+            TargetError: the file does not open that one; or the block failed, and ssh said why.
         """
         if host not in self.passwords:
             raise TargetError(f"{self.url}: {host}: its password is not known here")
@@ -62,7 +69,13 @@ class Target:
             "RESTIC_PASSWORD": self.passwords[host],
         }
         with TemporaryDirectory(prefix="site-backup-") as folder:
-            yield self._options(Path(folder)), environment
+            try:
+                yield self._options(Path(folder)), environment
+            except Exception as error:
+                # What ssh says, restic passes on only if it has not ended before.
+                if words := _words(Path(folder) / "said"):
+                    raise TargetError(f"ssh: {words}; {error}") from error
+                raise
 
     def _options(self, folder: Path) -> list[str]:
         if not self.ssh:
@@ -71,13 +84,21 @@ class Target:
             path = folder / name
             path.touch(mode=0o600)
             path.write_text(self.ssh[name], encoding="utf-8")
-        command = SSH.format(known=folder / "known", key=folder / "key", to=self.ssh["to"])
+        files = {name: folder / name for name in ("known", "key", "said")}
+        command = SSH.format(**files, to=self.ssh["to"])
         return ["-o", f"sftp.command={command}"]
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Self:
         """A target as the file has it."""
         return cls(**values)
+
+
+def _words(path: Path) -> str:
+    """The end of what ssh said, without its ornaments; once, however often it was started."""
+    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    lines = " ".join(dict.fromkeys(text.splitlines()))
+    return " ".join(re.sub(r"(?<!\S)@+(?!\S)", " ", lines).split())[-_WORDS:]
 
 
 def read(path: Path) -> dict[str, Target]:

@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from deploy import backup
-from roles.backup.deploy import clients, server
+from roles.backup.deploy import server
 from roles.common.site import Site, SiteHost
 from tests import remote
 
@@ -135,23 +134,3 @@ def test_a_full_disk_is_an_alarm_and_the_status_is_still_read(copy: Copy) -> Non
 def test_a_backup_that_is_too_old_is_an_alarm(copy: Copy) -> None:
     copy.setting("stale", "0")
     assert "stale" in copy.kinds()
-
-
-def test_while_the_server_is_away_a_run_fails_and_a_later_one_does_not(site: Site) -> None:
-    keeper, host = server(site), clients(site)[0]
-    run = "timeout 15 site-backup run keys >/dev/null 2>&1; echo $?"
-    with remote.stopped(site, keeper.address, "site-backup-server.service"):
-        # restic itself would try again for a quarter of an hour.
-        assert int(remote.shell(site, host.address, run)) != 0
-    before = keys(site, host)
-    remote.shell(site, host.address, "site-backup run keys")
-    assert keys(site, host) > before
-
-
-def keys(site: Site, host: SiteHost) -> int:
-    """How many backups of its keys a host has."""
-    rows = backup.status(site)["rows"]
-    (number,) = [
-        row["snapshots"] for row in rows if (row["host"], row["part"]) == (host.name, "keys")
-    ]
-    return int(number)

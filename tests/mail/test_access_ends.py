@@ -17,6 +17,7 @@ from imapclient import IMAPClient
 from imapclient.exceptions import IMAPClientError
 from ldap3 import MODIFY_REPLACE
 
+from deploy import helpdesk
 from roles.common.site import Site
 from roles.directory.settings import DirectorySettings
 from roles.directory.tree import hashed
@@ -336,6 +337,32 @@ def test_a_former_password_opens_nothing_within_a_minute(site: Site, account: Ac
     ):
         until(lambda: not alive(), "the end of every session", WITHIN)
         assert refused(site, account) == set(USED) - {"lmtp"}
+
+
+@pytest.mark.regulation("13")
+def test_who_is_connected_goes_on_sending_after_a_change_of_the_password_until_revoked(
+    site: Site, account: Account, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As the guides say (`docs/operations.md`): it is the owner, who may send."""
+    settings = site.of(DirectorySettings)
+    own, other = (hashed(text, settings) for text in (account.password, "Mat khau moi 2027"))
+    with (
+        clients.submission(site, account) as client,
+        changed(site, account, back={"userPassword": [own]}, userPassword=[other]),
+    ):
+        client.send_message(clients.letter(account.address, account.address))
+        settle(site, account)
+        # Nobody comes in any more by the former password, and who is there stays.
+        assert "submission" in refused(site, account)
+        client.send_message(clients.letter(account.address, account.address))
+
+        def ended() -> bool:
+            assert helpdesk.main(["--env", site.environment, "revoke", account.address]) == 0
+            return not works(client.noop)
+
+        # Who it is, is in the journal with the first letter.
+        until(ended, "the end of the connection", WITHIN, pause=1)
+    assert "ngắt kết nối gửi thư (SMTP): 1" in capsys.readouterr().out
 
 
 # -- who is no member any more ---------------------------------------------------------------------

@@ -468,13 +468,26 @@ def test_members_are_warned_before_what_they_file_fills_a_unit_mailbox(
                 looked(office)
             return warnings(client, office.folder)
 
-        client.append(office.folder, large(ROOM * 70 // 100))
+        def put(way: str, percent: int, folder: str) -> None:
+            """File so much of what the mailbox may hold."""
+            size = ROOM * percent // 100
+            if way == "append":
+                client.append(folder, large(size))
+                return
+            client.append("INBOX", large(size, "cua toi"))
+            client.select_folder("INBOX")
+            getattr(client, way)(client.search(["SUBJECT", "cua toi"])[-1:], folder)
+
+        # Each of these is needed for the level, by whichever way it came.
+        put("append", 70, office.folder)
         assert told() == []
-        client.append(f"{office.folder}/Archive", large(ROOM * 12 // 100))
+        put("append", 6, f"{office.folder}/Archive")
+        assert told() == []
+        put("copy", 6, f"{office.folder}/Archive")
         assert told() == [soon]
-        client.append("INBOX", large(ROOM * 14 // 100, "cua toi"))
-        client.select_folder("INBOX")
-        client.move(client.search(["SUBJECT", "cua toi"]), office.folder)
+        put("copy", 7, office.folder)
+        assert told() == [soon]
+        put("move", 7, office.folder)
         assert told() == [soon, nearly]
         client.delete_messages(client.search(["SUBJECT", "lon"]))
         client.expunge()

@@ -400,13 +400,27 @@ def test_by_sftp_nobody_but_the_server_that_the_settings_name_is_believed(tmp_pa
         )  # fmt: skip
         words = options[1].removeprefix("sftp.command=").split()
         assert words[-5:] == ["-p", "2222", "saoluu@kho2.vidu.vn", "-s", "sftp"]
-        assert "StrictHostKeyChecking=yes" in words
+        assert {
+            "StrictHostKeyChecking=yes", "ConnectTimeout=60", "ServerAliveInterval=60",
+        } <= {*words}  # fmt: skip
         (known,) = [word for word in words if word.startswith("UserKnownHostsFile=")]
         assert Path(known.partition("=")[2]).read_text() == f"[kho2.vidu.vn]:2222 {HOST_KEY}\n"
         key = Path(words[words.index("-i") + 1])
         assert key.read_text() == "-----BEGIN KEY-----\nx\n-----END KEY-----\n"
         assert key.stat().st_mode & 0o777 == 0o600
     assert not key.exists()
+    ornate = "@@@@@@@\n@ CHANGED!  @\n@@@@@@@\na@b: Host key verification failed.\n"
+
+    def fail(said: str) -> None:
+        with target.reached("store1") as (options, _):
+            words = options[1].split()
+            Path(words[words.index("-E") + 1]).write_text(said)
+            raise PartError("restic failed")
+
+    with pytest.raises(TargetError, match=r"^ssh: CHANGED! a@b: Host key .* failed\.; restic fai"):
+        fail(ornate)
+    with pytest.raises(PartError, match=r"^restic failed"):
+        fail("")
 
 
 def test_a_target_without_credentials_is_named_before_anything_is_done(

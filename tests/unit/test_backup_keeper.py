@@ -535,6 +535,19 @@ def test_the_last_true_backup_of_each_part_is_copied(copier: Keeper, restic: Res
     assert restic.jobs("init", "copy", "forget", "prune") == ["init", "copy", "copy"]
 
 
+def test_before_the_first_backup_there_is_nothing_to_copy(copier: Keeper, restic: Restic) -> None:
+    copier.copy("store1")
+    assert restic.jobs("init", "copy") == []
+    assert kinds(copier) == []
+    # Snapshots that are none of ours are no backup; true ones with a false time are.
+    restic.add("strange", HOUR, part="other")
+    copier.copy("store1")
+    restic.add("false", HOUR)
+    restic.items[-1]["time"] = (NOW + DAY).isoformat()
+    with pytest.raises(KeeperError, match="no backup that could be copied"):
+        copier.copy("store1")
+
+
 def test_where_no_further_target_is_set_nothing_is_read(keeper: Keeper, restic: Restic) -> None:
     restic.failing = {"snapshots"}
     keeper.copy("store1")
