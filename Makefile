@@ -79,6 +79,9 @@ check: $(VENV) ## style, types, scripts, unit tests: no lab
 test: $(VENV) ## everything, in a lab of its own; what CI runs
 	$(PYTHON) -m tests.run
 
+drill: $(VENV) ## lose a whole site full of mail, restore it and compare, in a lab of its own
+	$(PYTHON) -m tests.run drill
+
 browser: $(VENV) ## the webmail in a real Chromium, in the lab that is up
 	ENV=$(LAB) $(PYTHON) -m pytest -q tests/browser
 
@@ -111,4 +114,4 @@ $(VENV): requirements.lock pyproject.toml
 	@$(PYTHON) -m pip install --quiet --no-deps --no-build-isolation -e . >&2
 	@touch $@
 
-.PHONY: up down lab-info lab-shell plan deploy accounts-plan accounts backup-status backup verify secrets check test browser bench soak docs lock help
+.PHONY: up down lab-info lab-shell plan deploy accounts-plan accounts backup-status backup verify secrets check test drill browser bench soak docs lock help

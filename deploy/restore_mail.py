@@ -150,7 +150,8 @@ def run(site: Site, options: argparse.Namespace) -> bool:
     store, what = request(site, options, datetime.now(zone))
     noted(site, f"restore {options.action} {options.job} at {options.at} of", what["address"])
     with restore_targets.reached(site, [store], options.source):
-        plan = asked(site, store, "plan", what)
+        # What is applied is fetched once.
+        plan = asked(site, store, "plan" if options.action == "plan" else "prepare", what)
         sys.stdout.write("\n".join(shown(plan, what, zone)) + "\n")
         if options.action == "apply":
             done = asked(site, store, "apply", what)

@@ -14,13 +14,13 @@ def backup_of(site: Site, host: SiteHost, part: str) -> str:
     """Back a part of a host up as it is now.
 
     Returns:
-        The time of it as an operator types it: the second in which it began is over.
+        The time of it as an operator types it: the second in which all of it was read is over.
     """
     shell(site, host.address, f"site-backup run {part}")
     found = json.loads(shell(site, host.address, "site-restore snapshots"))
-    taken = max(item["taken"] for item in found if item["part"] == part)
+    settled = max(item["settled"] for item in found if item["part"] == part)
     zone = moments.zone(site)
-    second = math.ceil(datetime.fromisoformat(taken).timestamp())
+    second = math.ceil(datetime.fromisoformat(settled).timestamp())
     moment = datetime.fromtimestamp(second, zone)
     until(lambda: datetime.now(zone) > moment, "the end of a second")
     return f"{moment:%Y-%m-%d %H:%M:%S}"

@@ -27,16 +27,12 @@ def shell(site: Site, address: str, command: str, *, check: bool = True, stdin: 
         AssertionError: it failed, and `check` is set; with what it said.
         TimeoutExpired: it hung.
     """
-    state = site.state / "ssh"
     done = subprocess.run(
         [
             "ssh",
-            *("-i", str(state / "id_ed25519")),
-            *("-o", f"UserKnownHostsFile={state / 'known_hosts'}"),
             *("-o", "BatchMode=yes"),
             *("-o", "ControlMaster=auto", "-o", "ControlPersist=60"),
-            *("-o", f"ControlPath={state / 'control-%h'}"),
-            f"root@{address}",
+            *_known(site, address),
             command,
         ],
         capture_output=True,
@@ -48,6 +44,26 @@ def shell(site: Site, address: str, command: str, *, check: bool = True, stdin: 
     if check and done.returncode != 0:
         raise AssertionError(f"{address}: {command}: {done.stderr.strip()}")
     return done.stdout
+
+
+def hang_up(site: Site, *addresses: str) -> None:
+    """Close the connections that are kept to hosts which were lost: the next is a new one."""
+    for address in addresses:
+        # Where none is kept, ssh fails, and all is well.
+        subprocess.run(
+            ["ssh", "-O", "exit", *_known(site, address)], capture_output=True, check=False
+        )
+
+
+def _known(site: Site, address: str) -> list[str]:
+    """Whom ssh speaks to, with which keys, and by which connection that is kept."""
+    state = site.state / "ssh"
+    return [
+        *("-i", str(state / "id_ed25519")),
+        *("-o", f"UserKnownHostsFile={state / 'known_hosts'}"),
+        *("-o", f"ControlPath={state / 'control-%h'}"),
+        f"root@{address}",
+    ]
 
 
 @contextmanager

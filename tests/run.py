@@ -1,4 +1,4 @@
-"""Runs every check and ends in one summary: what `make test` and `.ci/run` call.
+"""Runs every check and ends in one summary: what `make test`, `make drill` and `.ci/run` call.
 
 Static checks and unit tests come first, then Molecule's scenarios, each in a lab of its own, which
 is removed whatever happens; with the last of them goes all that the lab needed, unless another lab
@@ -13,7 +13,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from xml.etree import ElementTree
@@ -27,18 +27,38 @@ SCENARIOS = {
     "pair": ("pair", "test"),
 }
 """Molecule's scenarios, each with its environment and the instance of it that is its lab."""
+DRILL = {"restore": ("local", "restore")}
+"""What `make drill` runs, by itself: it takes longer than `make test` may."""
 
 
 def main() -> int:
     """Run all stages; later ones run even where an earlier one failed, save after the checks."""
-    shutil.rmtree(REPORTS, ignore_errors=True)
-    REPORTS.mkdir(parents=True)
+    _begin()
     failed = [] if _stage("check", ["make", "check"]) else ["check"]
     if not failed:
         with ThreadPoolExecutor(len(SCENARIOS)) as pool:
             passed = pool.map(_scenario, SCENARIOS)
             failed = [name for name, good in zip(SCENARIOS, passed, strict=True) if not good]
         failed += [f"removal of {name}" for name in SCENARIOS if not _removed(name)]
+    return _summed_up(failed)
+
+
+def drill() -> int:
+    """Run the drill alone; its lab is removed whatever happens."""
+    _begin()
+    failed = [name for name in DRILL if not _scenario(name)]
+    failed += [f"removal of {name}" for name in DRILL if not _removed(name)]
+    return _summed_up(failed)
+
+
+def _begin() -> None:
+    """Forget the reports of earlier runs."""
+    shutil.rmtree(REPORTS, ignore_errors=True)
+    REPORTS.mkdir(parents=True)
+
+
+def _summed_up(failed: Sequence[str]) -> int:
+    """Print the summary of all reports, and of stages that failed; the exit code."""
     for line in (*slowest(REPORTS), *failures(REPORTS)):
         print(line)
     counts = totals(REPORTS)
@@ -55,7 +75,7 @@ def _scenario(name: str) -> bool:
 
 def _removed(scenario: str) -> bool:
     """Remove a lab of which Molecule may have left something; the last takes the base image."""
-    environment, instance = SCENARIOS[scenario]
+    environment, instance = (SCENARIOS | DRILL)[scenario]
     down = ["-m", "tests.lab", "down", "--env", environment, "--instance", instance]
     return _stage(f"removal of {scenario}", [sys.executable, *down])
 
@@ -132,4 +152,4 @@ def _read(reports: Path) -> Iterator[tuple[str, ElementTree.Element]]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(drill() if sys.argv[1:] == ["drill"] else main())

@@ -174,8 +174,18 @@ class Client:
                 failed += 1
         return failed
 
-    def snapshot(self, part: str, *paths: Path, options: Sequence[str] = ()) -> None:
+    def snapshot(
+        self, part: str, begun: datetime, *paths: Path, options: Sequence[str] = ()
+    ) -> None:
         """Send what lies in folders.
+
+        Args:
+            part: what it is.
+            begun: when it began to be read on this host: the snapshot bears this time, for of what
+                came later it may lack something. When restic began, nothing was staged any more:
+                that it notes by itself.
+            paths: the folders.
+            options: further ones of `restic backup`.
 
         Raises:
             PartError: restic failed, or could not read everything.
@@ -189,8 +199,11 @@ class Client:
         with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
             done = watched(
                 [*command, "backup", "--json", "--quiet", "--host", self.config.host, "--tag",
-                 f"part={part}", "--group-by", "host,tags", *options, *map(str, paths)],
-                environment, told, output,
+                 f"part={part}", "--group-by", "host,tags",
+                 f"--time={begun.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}",
+                 *options, *map(str, paths)],
+                # By whose clock restic reads the time.
+                {**environment, "TZ": "UTC"}, told, output,
             )  # fmt: skip
             output.seek(0)
             printed = output.read()
@@ -259,6 +272,7 @@ def describe(folder: Path) -> None:
 
 
 def _directory(client: Client) -> None:
+    begun = datetime.now(UTC)
     slapcat = ["slapcat", "-F", str(_SLAPD), "-o", "ldif-wrap=no"]
     with client.staged("directory") as folder:
         with held(_SLAPD_LOCK, "a change of slapd's configuration"):
@@ -273,10 +287,11 @@ def _directory(client: Client) -> None:
                 if file.readline().strip().lower() != f"dn: {suffix}".lower():
                     raise PartError(f"slapcat: {suffix} is empty; expected its entries")
         describe(folder)
-        client.snapshot("directory", folder)
+        client.snapshot("directory", begun, folder)
 
 
 def _database(client: Client) -> None:
+    begun = datetime.now(UTC)
     with client.staged("database") as folder:
         query = "SELECT datname FROM pg_database WHERE NOT datistemplate AND datname <> 'postgres'"
         dump(["psql", "-XAtqc", query], folder / "names", "postgres")
@@ -291,7 +306,7 @@ def _database(client: Client) -> None:
             dump(["pg_restore", "--list", str(target)], Path(os.devnull))
         dump(["pg_dumpall", "--globals-only"], folder / "globals.sql", "postgres")
         describe(folder)
-        client.snapshot("database", folder)
+        client.snapshot("database", begun, folder)
 
 
 def _mail(client: Client) -> None:
@@ -308,13 +323,14 @@ def _mail(client: Client) -> None:
         log.info("mail: %s: %s", action, done.stdout.strip())
         return done.returncode
 
+    begun = datetime.now(UTC)
     try:
         taken = stage("take")
         # Homes that are missing from the stage fail the part; the others are sent nevertheless.
         if not (MAIL_STAGE / MANIFEST).exists():
             raise PartError("there is no stage; see above")
         # Linking changes the time of an inode, not the letter.
-        client.snapshot("mail", MAIL_STAGE, options=["--ignore-ctime"])
+        client.snapshot("mail", begun, MAIL_STAGE, options=["--ignore-ctime"])
     finally:
         with _unended():
             released = stage("release")
@@ -335,6 +351,7 @@ def _unended() -> Iterator[None]:
 
 
 def _archive(client: Client) -> None:
+    begun = datetime.now(UTC)
     archive = client.config.archive
     known = client.config.state / "archive.json"
     before = records.read(known)
@@ -354,11 +371,12 @@ def _archive(client: Client) -> None:
             encoding="utf-8",
         )
         work = ["--exclude", str(archive / "work"), "--exclude", str(archive / "lock")]
-        client.snapshot("archive", archive, folder, options=work)
+        client.snapshot("archive", begun, archive, folder, options=work)
     records.write(known, digests)
 
 
 def _keys(client: Client) -> None:
+    begun = datetime.now(UTC)
     with client.staged("keys") as folder:
         for pattern in _KEYS:
             for path in sorted(Path("/").glob(pattern)):
@@ -369,7 +387,7 @@ def _keys(client: Client) -> None:
                     status = path.stat()
                     os.chown(target, status.st_uid, status.st_gid)
         describe(folder)
-        client.snapshot("keys", folder)
+        client.snapshot("keys", begun, folder)
 
 
 PARTS: dict[str, Callable[[Client], None]] = {

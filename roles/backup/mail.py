@@ -28,7 +28,6 @@ the stage is, as JSON; exit codes: 0 done; 1 homes are missing from it, and `fai
 
 import argparse
 import fcntl
-import hashlib
 import json
 import logging
 import os
@@ -36,6 +35,7 @@ import re
 import resource
 import shutil
 import sqlite3
+import stat
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -43,6 +43,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from roles.backup import stages
 from roles.backup.stages import KINDS, MANIFEST
 
 _LETTER = re.compile(r"u\.\d+")
@@ -140,9 +141,10 @@ class Stage:
             for path in _find(home).letters:
                 if _RETAINED.fullmatch(path):
                     continue
-                if (home / path).stat().st_nlink == 1 and (self._mail / name).exists():
+                file = f"{home}/{path}"
+                if os.lstat(file).st_nlink == 1 and (self._mail / name).exists():
                     alone.append(f"{name}/{path}")
-                (home / path).unlink()
+                os.unlink(file)  # noqa: PTH108 - of a hundred thousand letters
         if alone:
             log.warning(
                 "%d letters were deleted for good during the backup: they are in it, not in "
@@ -202,10 +204,11 @@ class Stage:
                 result.homes += 1
                 found = _find(self._folder / name)
                 for path in (*found.letters, *found.logs, *found.small):
-                    file = self._folder / name / path
-                    if file.is_symlink():
+                    file = f"{self._folder}/{name}/{path}"
+                    status = os.lstat(file)
+                    if stat.S_ISLNK(status.st_mode):
                         continue
-                    size, digest = _digest(known, file, run)
+                    size, digest = _digest(known, file, status, run)
                     lines.append((os.fsencode(f"{name}/{path}"), size, digest))
                     result.letters += path in found.letters
                     result.bytes += size
@@ -233,12 +236,14 @@ def _find(home: Path) -> _Found:
             with os.scandir(home / folder) as entries:
                 for entry in entries:
                     path = f"{folder}{entry.name}"
-                    if _LEFT_OUT.fullmatch(entry.name):
-                        continue
-                    if entry.is_dir(follow_symlinks=False):
-                        folders.append(f"{path}/")
-                    elif _LETTER.fullmatch(entry.name):
+                    is_folder = entry.is_dir(follow_symlinks=False)
+                    # First what nearly all files are.
+                    if not is_folder and _LETTER.fullmatch(entry.name):
                         letters[path] = entry.inode()
+                    elif _LEFT_OUT.fullmatch(entry.name):
+                        continue
+                    elif is_folder:
+                        folders.append(f"{path}/")
                     elif _LOG.fullmatch(entry.name):
                         logs.add(path)
                     elif entry.is_symlink() or entry.is_file():
@@ -316,15 +321,19 @@ def _state(home: Path) -> State:
 def _letters(source: Path, target: Path, found: _Found) -> None:
     """Link what is not linked yet. What is gone left the index before the lock, or is moved."""
     present = _find(target).letters
+    made = set()
     for path, inode in found.letters.items():
-        file = target / path
+        folder = path.rpartition("/")[0]
         try:
             if _RETAINED.fullmatch(path):
-                _copy(source / path, file)
+                _copy(source / path, target / path)
             elif present.get(path) != inode:
-                file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-                file.unlink(missing_ok=True)
-                os.link(source / path, file, follow_symlinks=False)
+                if folder not in made:
+                    (target / folder).mkdir(mode=0o700, parents=True, exist_ok=True)
+                    made.add(folder)
+                if path in present:
+                    (target / path).unlink()
+                os.link(f"{source}/{path}", f"{target}/{path}", follow_symlinks=False)
         except FileNotFoundError:
             continue
 
@@ -374,31 +383,33 @@ def _put(target: Path, content: bytes, status: os.stat_result) -> None:
 
 def _remove(target: Path, wanted: set[str]) -> None:
     """Take away what the home does not have, and folders that are empty then."""
+    above = len(f"{target}/")
     for folder, folders, files in os.walk(target, topdown=False):
+        below = f"{folder}/"[above:]
         for name in files:
-            file = Path(folder, name)
-            if str(file.relative_to(target)) not in wanted:
-                file.unlink()
+            if f"{below}{name}" not in wanted:
+                Path(folder, name).unlink()
         for name in folders:
             path = Path(folder, name)
             if path.is_symlink():
-                if str(path.relative_to(target)) not in wanted:
+                if f"{below}{name}" not in wanted:
                     path.unlink()
             elif not any(path.iterdir()):
                 path.rmdir()
 
 
-def _digest(known: sqlite3.Connection, file: Path, run: int) -> tuple[int, str]:
+def _digest(
+    known: sqlite3.Connection, file: str, status: os.stat_result, run: int
+) -> tuple[int, str]:
     """Size and SHA-256 of a file; a letter is read once, however many stages have it."""
-    status = file.stat()
     key: Sequence[int] = (status.st_ino, status.st_mtime_ns, status.st_size)
     row = known.execute(
-        "SELECT sha256 FROM digests WHERE inode = ? AND mtime = ? AND size = ?", key
+        "UPDATE digests SET run = ? WHERE inode = ? AND mtime = ? AND size = ? RETURNING sha256",
+        (run, *key),
     ).fetchone()
     if row is None:
-        with file.open("rb") as stream:
-            row = (hashlib.file_digest(stream, "sha256").hexdigest(),)
-    known.execute("INSERT OR REPLACE INTO digests VALUES (?, ?, ?, ?, ?)", (*key, row[0], run))
+        row = (stages.digest(Path(file)),)
+        known.execute("INSERT INTO digests VALUES (?, ?, ?, ?, ?)", (*key, row[0], run))
     return status.st_size, str(row[0])
 
 

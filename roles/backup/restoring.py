@@ -1,6 +1,7 @@
 """`site-restore-mail` on a store: letters of one mailbox from the backup, while its owner works.
 
     site-restore-mail plan <request.json
+    site-restore-mail prepare <request.json     the same, and keeps what it fetched for `apply`
     site-restore-mail apply <request.json
 
 The mailbox as it was is brought into a folder beside the mailboxes (`/var/vmail/.restore`), which
@@ -37,6 +38,7 @@ _GIVEN_UP = ("Trash", "Junk", ".EXPUNGED")
 """A letter here is not in use any more."""
 _BATCH = 200
 """Letters that one command names."""
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
 _HOME = re.compile(r"(?:people|mailboxes)/[A-Za-z0-9][A-Za-z0-9._-]*")
 
 log = logging.getLogger("site-restore-mail")
@@ -160,12 +162,18 @@ class Restorer:
             for reader in request.readers
             if own in self._backup.folders(snapshot, MAIL_STAGE / reader / "units")
         ]
+        # What was read back before a power failure may not be on the disk.
+        brought = {"boot": _BOOT.read_text(encoding="ascii"), "parts": [request.home, *private]}
+        note = self._scratch / "brought.json"
+        if records.read(note) == brought:
+            return
         for part in (request.home, *private):
             # What an earlier run brought already is left.
             self._backup.restore(
                 snapshot, MAIL_STAGE / part, self._scratch / part, "--overwrite", "if-changed"
             )
         self._run(["chown", "-R", "vmail:vmail", str(self._mail / ".restore")])
+        records.write(note, brought)
 
     @property
     def _then(self) -> Path:
@@ -410,16 +418,14 @@ def _any(guids: Sequence[str]) -> list[str]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do one job; what it found is printed as JSON."""
     parser = argparse.ArgumentParser(prog="site-restore-mail", description=__doc__)
-    parser.add_argument("job", choices=["plan", "apply"])
+    parser.add_argument("job", choices=["plan", "prepare", "apply"])
     job = parser.parse_args(arguments).job
     logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.INFO)
     try:
         restorer = Restorer(Request.read(sys.stdin.read()))
+        plan = restorer.apply() if job == "apply" else restorer.plan()
         if job == "plan":
-            plan = restorer.plan()
             restorer.forget()
-        else:
-            plan = restorer.apply()
     except (RestoreError, OSError) as error:
         log.error("%s", error)
         return 1

@@ -160,7 +160,7 @@ def apply(request: Request, backup: Backup, cluster: Cluster, scratch: Path) -> 
         The plan, and in `before` where dumps of what was there are.
     """
     planned = plan(request, backup, cluster)
-    snapshot = backup.latest("database", datetime.fromisoformat(planned["taken"]))
+    snapshot = backup.latest("database", request.at)
     before = {}
     for name, state in planned["databases"].items():
         path = scratch / f"{name}.dump"

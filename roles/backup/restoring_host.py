@@ -122,7 +122,7 @@ class Files:
         for part, state in planned.items():
             if "none" in state:
                 continue
-            snapshot = self._backup.latest(part, datetime.fromisoformat(state["taken"]))
+            snapshot = self._backup.latest(part, request.at)
             if part == "mail":
                 self._mail_back(snapshot, state["whole"])
             elif part == "keys":

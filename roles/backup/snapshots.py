@@ -81,10 +81,21 @@ class Snapshot:
     id: str
     part: str
     taken: datetime
+    """It has everything that was there before."""
+    settled: datetime
+    """It has nothing that was made later."""
 
     def said(self) -> dict[str, Any]:
         """For the operator's program."""
-        return {"snapshot": self.id, "taken": self.taken.isoformat()}
+        return {
+            "snapshot": self.id, "taken": self.taken.isoformat(),
+            "settled": self.settled.isoformat(),
+        }  # fmt: skip
+
+
+def _settled(item: dict[str, Any]) -> datetime:
+    """When restic began to read what was staged."""
+    return moment((item.get("summary") or {}).get("backup_start") or item["time"])
 
 
 class Backup:
@@ -105,7 +116,7 @@ class Backup:
         """All of them, the oldest first; asked for once."""
         found = json.loads(self._run([*self._restic, "snapshots", "--json"])) or []
         parts = [
-            Snapshot(item["id"], tag.removeprefix("part="), moment(item["time"]))
+            Snapshot(item["id"], tag.removeprefix("part="), moment(item["time"]), _settled(item))
             for item in found
             for tag in item.get("tags") or []
             if tag.startswith("part=")
@@ -113,15 +124,15 @@ class Backup:
         return sorted(parts, key=lambda snapshot: snapshot.taken)
 
     def latest(self, part: str, at: datetime) -> Snapshot:
-        """The last snapshot of a part that is not after a moment.
+        """The last snapshot of a part that has nothing of what came after a moment.
 
         Raises:
             RestoreError: there is none.
         """
         found = [snapshot for snapshot in self.snapshots if snapshot.part == part]
-        before = [snapshot for snapshot in found if snapshot.taken <= at]
+        before = [snapshot for snapshot in found if snapshot.settled <= at]
         if not before:
-            first = found[0].taken.isoformat() if found else "there is none"
+            first = found[0].settled.isoformat() if found else "there is none"
             raise RestoreError(
                 f"no backup of {part} as old as {at.isoformat()}; the first: {first}"
             )

@@ -4,7 +4,7 @@ import os
 import sys
 
 from roles.common.site import load
-from tests.bench import deploy, filtering, registry
+from tests.bench import backup, deploy, filtering, registry
 from tests.lab.lab import LabInstance
 
 ENVIRONMENT = "local"
@@ -28,6 +28,7 @@ def main() -> int:
         lab.down(keep=True)
         lab.up()
         deployed = deploy.deploy(site)
+        backups = backup.measure(site)
         people = registry.measure(site)
         rates = filtering.measure(site)
         lab.down(keep=True)
@@ -58,6 +59,18 @@ def main() -> int:
         _against("spamd", rates, least=SPAMD_AT_LEAST),
         _against("amavis", rates, least=AMAVIS_AT_LEAST),
         _against("unfiltered", rates, least=0),
+        _figure(
+            f"backup of {backup.PEOPLE * backup.EACH} letters, 1 % new / rsync of them",
+            backups.backup / backups.rsync,
+            f"{backups.backup:.1f} s / {backups.rsync:.1f} s; "
+            + ", ".join(f"{what} {seconds:.1f} s" for what, seconds in backups.steps.items()),
+        ),
+        _figure(
+            "restore of a mailbox of 1 GiB / cp -a of it",
+            backups.restore / backups.copy,
+            f"{backups.restore:.1f} s / {backups.copy:.1f} s; to fetch it and read it back"
+            f" {backups.fetched:.1f} s, the rest to put each letter into the mailbox",
+        ),
     ]
     return 0 if all(good) else 1
 

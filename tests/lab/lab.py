@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -405,6 +405,25 @@ class LabInstance:
                 f"`python -m tests.lab up --env {self.site.environment} --instance {self.instance}`"
             )
         return list(found)
+
+    # Losing
+
+    def lose(self, *hosts: str) -> None:
+        """Remove the containers of hosts, as if their disks were gone: `up` makes new ones."""
+        self._strike(hosts, "losing", self._remove_containers)
+
+    def cut_power(self, *hosts: str) -> None:
+        """End all that runs on hosts at once; `up` starts them with what is on their disks."""
+        self._strike(
+            hosts, "cutting the power of", lambda names: self.podman.run("stop", "--time=0", *names)
+        )
+
+    def _strike(self, hosts: Iterable[str], what: str, work: Callable[[list[str]], object]) -> None:
+        with exclusive():
+            self._check_owner(self.found())
+            names = [self.container(host).name for host in hosts]
+            with step(f"{what} {' '.join(names)}"):
+                work(names)
 
     # Removing
 

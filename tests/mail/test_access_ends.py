@@ -10,7 +10,6 @@ import smtplib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from http import HTTPStatus
-from urllib.parse import urlencode
 
 import pytest
 from imapclient import IMAPClient
@@ -23,12 +22,12 @@ from roles.directory.settings import DirectorySettings
 from roles.directory.tree import hashed
 from roles.mailstore.settings import MailstoreSettings
 from tests import clients, managesieve, remote
-from tests.browser.test_http import ask
 from tests.clients import Account
 from tests.mail.test_directory import bound, service
 from tests.mail.test_mailstore import LOGINS
 from tests.mail.test_mta_submission import asked
 from tests.mail.test_services import USED
+from tests.pages import Pages
 from tests.waiting import until
 
 WITHIN = 60
@@ -204,38 +203,14 @@ def sends(client: smtplib.SMTP, account: Account, sender: str) -> bool:
 
 @contextmanager
 def webmail_session(site: Site, account: Account) -> Iterator[Alive]:
-    cookies: dict[str, str] = {}
-
-    def page(path: str, fields: dict[str, str] | None = None) -> tuple[int, str]:
-        answer = ask(
-            site, path, method="POST" if fields else "GET",
-            body=urlencode(fields).encode() if fields else None,
-            headers={
-                "Cookie": "; ".join(f"{name}={value}" for name, value in cookies.items()),
-                **({"Content-Type": "application/x-www-form-urlencoded"} if fields else {}),
-            },
-        )  # fmt: skip
-        for cookie in answer.cookies:
-            name, _, value = cookie.partition(";")[0].partition("=")
-            cookies[name] = value
-        return answer.status, answer.text
-
-    _, form = page("/")
-    (token,) = re.findall(r'name="_token" value="(\w+)"', form)
-    status, _ = page(
-        "/?_task=login",
-        {
-            "_token": token, "_task": "login", "_action": "login",
-            "_user": account.address, "_pass": account.password,
-        },
-    )  # fmt: skip
-    assert status == HTTPStatus.FOUND
+    pages = Pages(site, account)
+    assert pages.log_in.status == HTTPStatus.FOUND
 
     def clicks() -> bool:
         """Whether mail is reached; who is out sees an empty page with an error."""
-        status, text = page("/?_task=mail&_mbox=INBOX")
-        inbox = status == HTTPStatus.OK and 'id="messagelist' in text
-        return inbox and not re.search(r'display_message\("[^"]*","error"', text)
+        answer = pages.page({"_task": "mail", "_mbox": "INBOX"})
+        inbox = answer.status == HTTPStatus.OK and 'id="messagelist' in answer.text
+        return inbox and not re.search(r'display_message\("[^"]*","error"', answer.text)
 
     yield clicks
 

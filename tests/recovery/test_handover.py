@@ -4,14 +4,12 @@ Each test makes two people of its own, who are in no registry, and removes them 
 """
 
 import html
-import re
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from email.message import EmailMessage
 from smtplib import SMTPRecipientsRefused
-from urllib.parse import urlencode
 
 import pytest
 from imapclient import IMAPClient
@@ -23,11 +21,11 @@ from roles.accounts.lifecycle import handover_group
 from roles.common.site import Site
 from roles.mailstore.settings import MailstoreSettings
 from tests import clients, lmtp, remote
-from tests.browser.test_http import ask
 from tests.clients import Account
 from tests.mail.test_access_ends import settle, works
 from tests.mail.test_directory import GOOD, PERSON, bound, service
 from tests.mail.test_mailstore import LOGINS
+from tests.pages import Pages
 from tests.waiting import until
 
 WITHIN = 60
@@ -197,36 +195,16 @@ def test_the_successor_reads_every_folder_but_what_was_thrown_away(
 
 @pytest.mark.regulation("8")
 def test_the_successor_reads_it_in_the_webmail(site: Site, handover: Handover) -> None:
-    cookies: dict[str, str] = {}
-
-    def page(query: dict[str, str], fields: dict[str, str] | None = None) -> str:
-        answer = ask(
-            site,
-            f"/?{urlencode(query)}",
-            method="POST" if fields else "GET",
-            body=urlencode(fields).encode() if fields else None,
-            headers={
-                "Cookie": "; ".join(f"{name}={value}" for name, value in cookies.items()),
-                **({"Content-Type": "application/x-www-form-urlencoded"} if fields else {}),
-            },
-        )
-        for cookie in answer.cookies:
-            name, _, value = cookie.partition(";")[0].partition("=")
-            cookies[name] = value
-        return answer.text
-
-    (token,) = re.findall(r'name="_token" value="(\w+)"', page({}))
     who = handover.successor.account
-    log_in = {"_task": "login", "_action": "login", "_user": who.address, "_pass": who.password}
-    page({"_task": "login"}, {**log_in, "_token": token})
-    folders = page({"_task": "mail"})
+    pages = Pages(site, who)
+    folders = pages.page({"_task": "mail"}).text
     assert "Hộp thư bàn giao" in html.unescape(folders)
     assert handover.folder.rpartition("/")[2] in html.unescape(folders)
     with clients.imap(site, who) as client:
         name = f"{handover.folder}/Đề án"
         uid = clients.wait_for(client, handover.letters["Đề án"], name)
     show = {"_task": "mail", "_mbox": encode(name).decode(), "_uid": str(uid), "_action": "show"}
-    said = html.unescape(page(show))
+    said = html.unescape(pages.page(show).text)
     assert "Kính gửi quý cơ quan." in said
 
 

@@ -9,6 +9,7 @@ import json
 import os
 import tomllib
 from collections.abc import Sequence
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -277,6 +278,28 @@ def test_no_password_is_on_the_command_line(tmp_path: Path) -> None:
     assert environment["RESTIC_REPOSITORY"] == "rest:https://b:8000/store1/"
 
 
+def test_a_snapshot_bears_the_time_at_which_its_part_was_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What came while it was staged may be missing from it; restic itself comes after that."""
+    restic = tmp_path / "bin" / "restic"
+    restic.parent.mkdir()
+    said = {"snapshot_id": "a" * 64, "total_files_processed": 1, "total_bytes_processed": 2,
+            "data_added": 3}  # fmt: skip
+    restic.write_text(
+        f"#!/bin/sh\nprintf '%s\\n' \"$TZ\" \"$@\" > {tmp_path}/asked\necho '{json.dumps(said)}'\n"
+    )
+    restic.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{restic.parent}:{os.environ['PATH']}")
+    vietnam = timezone(timedelta(hours=7))
+    begun = datetime(2026, 11, 20, 8, 0, 1, 250_000, tzinfo=vietnam)
+    Client(config(tmp_path, "keys")).snapshot("keys", begun, tmp_path / "stage")
+    zone, *asked = (tmp_path / "asked").read_text().splitlines()
+    assert zone == "UTC"
+    assert "--time=2026-11-20 01:00:01.250000" in asked
+    assert asked[-1] == f"{tmp_path}/stage"
+
+
 def test_a_part_that_fails_fails_the_run_and_no_other_part(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -343,7 +366,7 @@ def test_an_archive_is_read_once_and_drafts_are_left_out(
     (archive / "work").mkdir()
     (archive / "work" / "draft").write_text("half")
 
-    def snapshot(_: str, *paths: Path, options: Sequence[str] = ()) -> None:
+    def snapshot(_: str, __: datetime, *paths: Path, options: Sequence[str] = ()) -> None:
         sent.append(options)
         manifests.append((paths[1] / "MANIFEST").read_text())
         with (archive / "lock").open("w") as lock, pytest.raises(BlockingIOError):

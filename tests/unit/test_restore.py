@@ -1,6 +1,7 @@
 """The plan of a rebuild: what comes first, and what another host has newer."""
 
 import argparse
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -53,6 +54,49 @@ def test_a_site_gets_its_directory_first_and_everything_once(environment: str) -
     for host in site.group("store"):
         held = next(n for n, step in enumerate(found) if step.endswith(f"mail of {host.name}"))
         assert directory < held < everything
+
+
+def test_hosts_get_their_data_side_by_side_and_each_its_own_in_order(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    together = threading.Barrier(2, timeout=30)
+    done: list[str] = []
+
+    def alone(words: str) -> list[str]:
+        done.append(words)
+        return []
+
+    def at_once(words: str) -> list[str]:
+        # Nobody gets past it alone.
+        together.wait()
+        done.append(words)
+        return [f"{words}: left"]
+
+    def fails() -> list[str]:
+        raise SiteError("front1: no disk")
+
+    todo = [
+        restore.Step("first", lambda: alone("first")),
+        restore.Step("mail", lambda: at_once("mail"), on="store1"),
+        restore.Step("keys", lambda: at_once("keys"), on="front1"),
+        restore.Step("database", lambda: alone("database"), on="front1"),
+        restore.Step("last", lambda: alone("last")),
+    ]
+    monkeypatch.setattr(restore, "steps", lambda *_: todo)
+    monkeypatch.setattr(restore, "noted", lambda *_: None)
+    site = load("local")
+    options = argparse.Namespace(at="", source="", action="apply")
+    assert restore.rebuild(site, [site.hosts["store1"]], options) == 1
+    assert (done[0], done[-1]) == ("first", "last")
+    assert done.index("keys") < done.index("database")
+    assert {"mail: left", "keys: left"} <= {*capsys.readouterr().out.splitlines()}
+
+    todo[3] = restore.Step("database", fails, on="front1")
+    done.clear()
+    with pytest.raises(SiteError, match="front1: no disk"):
+        restore.rebuild(site, [site.hosts["store1"]], options)
+    # What others do is not cut off, and nothing comes after.
+    assert sorted(done) == ["first", "keys", "mail"]
 
 
 def test_the_backup_host_alone_has_nothing_to_bring_back() -> None:

@@ -1,5 +1,6 @@
 """What restoring the directory changes, and what it leaves alone."""
 
+import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -293,5 +294,21 @@ def test_a_load_that_was_cut_off_is_undone_by_the_next_run(databases: dict[str, 
 
 
 def test_a_snapshot_says_when_it_was_taken() -> None:
-    snapshot = Snapshot("a", "mail", at("2026-11-20T08:00:00+00:00"))
-    assert snapshot.said() == {"snapshot": "a", "taken": "2026-11-20T08:00:00+00:00"}
+    moments = at("2026-11-20T08:00:00+00:00"), at("2026-11-20T08:03:00+00:00")
+    assert Snapshot("a", "mail", *moments).said() == {
+        "snapshot": "a", "taken": "2026-11-20T08:00:00+00:00",
+        "settled": "2026-11-20T08:03:00+00:00",
+    }  # fmt: skip
+
+
+def test_what_was_still_being_staged_at_the_moment_is_not_taken() -> None:
+    """Somebody's letters, deleted while others were staged, are in the snapshot before."""
+    items = [
+        {"id": name, "time": f"2026-11-20T{hour}:00:00Z", "tags": ["part=mail"],
+         "summary": {"backup_start": f"2026-11-20T{hour}:10:00.123456789Z"}}
+        for name, hour in (("a", "08"), ("b", "09"))
+    ]  # fmt: skip
+    backup = Backup(run=lambda _: json.dumps(items))
+    assert backup.latest("mail", at("2026-11-20T09:09:00+00:00")).id == "a"
+    found = backup.latest("mail", at("2026-11-20T09:11:00+00:00"))
+    assert (found.id, found.taken) == ("b", at("2026-11-20T09:00:00+00:00"))

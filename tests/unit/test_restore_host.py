@@ -24,7 +24,7 @@ class Repository(Backup):
     def latest(self, part: str, at: datetime) -> Snapshot:  # noqa: D102
         if part not in self.content:
             raise RestoreError(f"no backup of {part}")
-        return Snapshot("a", part, at)
+        return Snapshot("a", part, at, at)
 
     def folders(self, snapshot: Snapshot, folder: Path) -> list[str]:  # noqa: D102
         paths = [Path(name) for name in self.content[snapshot.part]]
@@ -83,8 +83,8 @@ def test_whole_homes_where_there_is_none_and_nothing_else(root: Path) -> None:
     }
     answer = restored(root, content, "mail")
     assert answer["mail"] == {
-        "snapshot": "a", "taken": AT.isoformat(), "whole": ["mailboxes/ttt", "people/1002"],
-        "merged": ["people/1001"],
+        "snapshot": "a", "taken": AT.isoformat(), "settled": AT.isoformat(),
+        "whole": ["mailboxes/ttt", "people/1002"], "merged": ["people/1001"],
     }  # fmt: skip
     assert (own / "u.1").read_text() == "of today"
     assert (root / "var/vmail/people/1002/u.1").read_text() == "b"

@@ -164,6 +164,25 @@ def test_it_comes_back_and_what_is_there_stays(tmp_path: Path) -> None:
     assert fake.restorer().apply().letters == ()
 
 
+def test_what_was_prepared_is_fetched_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    boot = tmp_path / "boot_id"
+    boot.write_text("1")
+    monkeypatch.setattr(restoring, "_BOOT", boot)
+    fake = Fake(tmp_path, {"INBOX": ["a", "b"]}, {"INBOX": []})
+
+    def fetched() -> int:
+        return sum("restore" in words for words in fake.commands)
+
+    fake.restorer().plan()
+    fake.restorer().plan()
+    assert fetched() == 1
+    # Of what was written before a power failure, some may be missing.
+    boot.write_text("2")
+    assert len(fake.restorer().apply().letters) == 2
+    assert fetched() == 2
+    assert list((fake.mail / ".restore").iterdir()) == []
+
+
 def test_beside_everything_of_that_time_appears_once(tmp_path: Path) -> None:
     fake = Fake(tmp_path, {"INBOX": ["a", "b"]}, {"INBOX": ["b"]})
     beside = replace(MINE, beside="Khôi phục/2026-11-20 0800")

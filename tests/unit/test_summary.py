@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests import run
-from tests.run import ROOT, SCENARIOS, failures, slowest, totals
+from tests.run import DRILL, ROOT, SCENARIOS, failures, slowest, totals
 
 SUITE = '<testsuites><testsuite tests="{}" failures="{}" errors="{}" skipped="{}"/></testsuites>'
 STAGES = ["check", *SCENARIOS, *(f"removal of {name}" for name in SCENARIOS)]
@@ -74,6 +74,24 @@ def test_the_labs_are_removed_whatever_happens(
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("broken", ["", "restore", "removal of restore"])
+def test_the_drills_lab_is_removed_whatever_happens(
+    broken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = []
+
+    def stage(name: str, command: list[str]) -> bool:
+        done.append(name)
+        assert "restore" in command
+        assert "--keep" not in command
+        return name != broken
+
+    monkeypatch.setattr(run, "REPORTS", tmp_path / "reports")
+    monkeypatch.setattr(run, "_stage", stage)
+    assert run.drill() == (1 if broken else 0)
+    assert done == ["restore", "removal of restore"]
+
+
 @pytest.mark.parametrize("end", [0, 3])
 def test_what_a_stage_says_stands_behind_its_name(
     end: int, capsys: pytest.CaptureFixture[str]
@@ -93,5 +111,5 @@ def test_every_scenario_is_run_in_its_own_lab() -> None:
         )
         assert playbooks == verifier, file
         found[file.parent.name] = playbooks
-    assert found == SCENARIOS
-    assert len({*SCENARIOS.values()}) == len(SCENARIOS)
+    assert found == SCENARIOS | DRILL
+    assert len({*found.values()}) == len(found)
