@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryFile
 
@@ -12,6 +13,7 @@ from roles.backup.client import Client, PartError
 from roles.backup.refusals import TRIES, tries_again, watched
 from tests.unit.test_backup import config
 
+BEGUN = datetime(2026, 11, 26, 2, 0, tzinfo=UTC)
 LOCK, PACK = "Save(<lock/0a1b2c3d4e>)", "Save(<data/4e5f6a7b8c>)"
 FULL = "unexpected HTTP response (500): 500 Internal Server Error"
 AWAY = 'Post "https://b:8000/store1/locks/0a": dial tcp 10.0.0.1:8000: connect: connection refused'
@@ -87,7 +89,7 @@ def test_a_backup_that_is_not_taken_fails_with_where_to_look(
     restic([again(PACK, FULL)] * TRIES, FOREVER)
     client = Client(config(tmp_path, "keys"))
     with pytest.raises(PartError, match=r"does not take it \(Save.*500.*site-backup-keeper status"):
-        client.snapshot("keys", tmp_path)
+        client.snapshot("keys", BEGUN, tmp_path)
     assert f"keys: restic: {PACK} returned error" in caplog.text
 
 
@@ -96,7 +98,7 @@ def test_a_backup_whose_server_comes_back_says_that_it_tried_again(
 ) -> None:
     restic([again(LOCK, AWAY)] * 2 * TRIES, f"echo '{SUMMARY}'")
     caplog.set_level("INFO")
-    Client(config(tmp_path, "keys")).snapshot("keys", tmp_path)
+    Client(config(tmp_path, "keys")).snapshot("keys", BEGUN, tmp_path)
     assert "connection refused" in caplog.text
     assert "keys: snapshot 01234567, 1 files" in caplog.text
 
