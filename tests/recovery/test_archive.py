@@ -13,6 +13,7 @@ from hashlib import sha256
 from typing import Any
 
 import pytest
+from imapclient import IMAPClient
 from ldap3 import MODIFY_ADD, MODIFY_REPLACE
 from ldap3.core.exceptions import LDAPInsufficientAccessRightsResult
 
@@ -85,6 +86,15 @@ class Departed:
         return self.shell(f"find {FOLDER} -name '*{self.person.number}*'").split()
 
 
+def put_letters(client: IMAPClient) -> None:
+    """File `LETTERS`, with flags and dates."""
+    for folder, letters in LETTERS.items():
+        if not client.folder_exists(folder):
+            client.create_folder(folder)
+        for number, letter in enumerate(letters):
+            client.append(folder, letter, FLAGS[: 2 * number + 1], RECEIVED)
+
+
 def content(site: Site, account: Account, above: str = "") -> Digests:
     """Every letter by folder: digest, flags, when received."""
     result: Digests = {}
@@ -111,11 +121,7 @@ def made(site: Site, until_: datetime | None = None) -> Iterator[Departed]:
     """A mailbox with letters, whose owner departed."""
     with newcomers(site, 1) as (person,):
         with clients.imap(site, person.account) as client:
-            for folder, letters in LETTERS.items():
-                if not client.folder_exists(folder):
-                    client.create_folder(folder)
-                for number, letter in enumerate(letters):
-                    client.append(folder, letter, FLAGS[: 2 * number + 1], RECEIVED)
+            put_letters(client)
             client.select_folder("INBOX")
             client.append("INBOX", b"Subject: bo di\r\n\r\nbo\r\n")
             client.delete_messages(client.search(["SUBJECT", "bo di"]))

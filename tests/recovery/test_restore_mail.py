@@ -26,7 +26,7 @@ from roles.mailstore.settings import MailstoreSettings
 from tests import clients, lmtp, managesieve, remote
 from tests.mail.test_access_ends import settle
 from tests.mail.test_directory import bound, service
-from tests.recovery.test_archive import FLAGS, LETTERS, RECEIVED, Digests, content, unit_entry
+from tests.recovery.test_archive import LETTERS, Digests, content, put_letters, unit_entry
 from tests.recovery.test_handover import Newcomer, newcomers
 from tests.waiting import until
 
@@ -70,11 +70,7 @@ def backed_up(person: Newcomer) -> str:
 def fill(person: Newcomer) -> Digests:
     """Letters as unlike each other as they may be, with flags and dates."""
     with clients.imap(person.site, person.account) as client:
-        for folder, letters in LETTERS.items():
-            if not client.folder_exists(folder):
-                client.create_folder(folder)
-            for number, letter in enumerate(letters):
-                client.append(folder, letter, FLAGS[: 2 * number + 1], RECEIVED)
+        put_letters(client)
     return content(person.site, person.account)
 
 

@@ -24,9 +24,10 @@ from tests.backups import backup_of
 from tests.deploys import overlaid
 from tests.mail.test_access_ends import settle
 from tests.mail.test_directory import GOOD, bound, service, somebody
-from tests.recovery.test_archive import FLAGS, LETTERS, RECEIVED, content
+from tests.recovery.test_archive import content
 from tests.recovery.test_handover import newcomers
 from tests.recovery.test_restore_directory import lets_in, values
+from tests.recovery.test_restore_mail import fill
 
 __all__ = ["somebody"]
 """A fixture."""
@@ -98,13 +99,12 @@ class Second:
     @contextmanager
     def somebody_else(self) -> Iterator[None]:
         """Inside the block somebody answers there who has another key."""
-        self.shell(f"systemctl stop {UNIT}")
-        self.shell(START.format(key="other"))
-        try:
-            yield
-        finally:
-            self.shell(f"systemctl stop {UNIT}")
-            self.shell(START.format(key="host"))
+        with self.away():
+            self.shell(START.format(key="other"))
+            try:
+                yield
+            finally:
+                self.shell(f"systemctl stop {UNIT}")
 
     def copied(self) -> str:
         """Copy by the backup host's own unit; its result."""
@@ -232,13 +232,7 @@ def test_nobody_else_is_taken_for_the_second_site(site: Site, second: Second) ->
 def test_a_mailbox_comes_back_from_there(site: Site, second: Second) -> None:
     with newcomers(site, 1) as (person,):
         settle(site, person.account)
-        with clients.imap(site, person.account) as client:
-            for folder, letters in LETTERS.items():
-                if not client.folder_exists(folder):
-                    client.create_folder(folder)
-                for number, letter in enumerate(letters):
-                    client.append(folder, letter, FLAGS[: 2 * number + 1], RECEIVED)
-        before = content(site, person.account)
+        before = fill(person)
         store = clients.store_of(site, person.account.address)
         at = backup_of(site, store, "mail")
         second.copy(store)
