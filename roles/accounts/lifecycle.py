@@ -315,9 +315,10 @@ def _holders(
             for dn in sorted(concerned)
             if right in held.get(dn, ()) and dn not in have and dn in people
         ]
-        if sorted(after) != sorted(before):
-            # In the order of the registry (`reconcile.py`); to LDAP it is one.
-            result[attribute] = sorted(after)
+        # In the order of the registry (`reconcile.py`); to LDAP it is one.
+        after.sort()
+        if after != sorted(before):
+            result[attribute] = after
     return result
 
 

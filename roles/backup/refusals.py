@@ -6,7 +6,6 @@ or it has shut the repository (`growth.py`). Then restic is ended after a few tr
 no lock there: it reads without one, for nothing that could be locked out is written.
 """
 
-import logging
 import re
 import subprocess
 from collections import Counter
@@ -19,8 +18,6 @@ TRIES = 4
 _AGAIN = re.compile(r"(?P<what>.+?) returned error, retrying after [^:]+: (?P<why>.+)")
 _ANSWER = re.compile(r"HTTP response \(\d+\)")
 _LOCK = "Save(<lock/"
-
-log = logging.getLogger("site-backup")
 
 
 @dataclass(frozen=True)
