@@ -177,6 +177,9 @@ def second(site: Site) -> Iterator[Second]:
         try:
             with knowing(site, key), overlaid(settings):
                 deployed(site)
+                # Of a host without a backup nothing is copied.
+                for host in holders(site):
+                    remote.shell(site, host.address, "systemctl start site-backup.service")
                 yield made
         finally:
             deployed(site)
@@ -188,8 +191,6 @@ def second(site: Site) -> Iterator[Second]:
 
 
 def test_the_keepers_own_unit_copies_every_hosts_backup(site: Site, second: Second) -> None:
-    for host in holders(site):
-        remote.shell(site, host.address, "systemctl start site-backup.service")
     assert second.copied() == "success", second.at_keeper(f"journalctl -n 50 -u {COPY}")
     for host in holders(site):
         assert second.snapshots(host) == len(parts(site, host)), host.name
