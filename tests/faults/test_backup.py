@@ -4,46 +4,39 @@ Each test works on a copy of one host's repository, with the keeper of the backu
 """
 
 import json
-import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
-from roles.backup.deploy import server
 from roles.common.site import Site, SiteHost
 from tests import remote
+from tests.backups import OWNER, Keeper, another_keeper
 
-_STATE = "/var/lib/site-backup-keeper"
-_OWNER = "restic-rest-server"
 _PACK = "find {folder} -path '*/data/*' -type f -printf '%s %p\\n' | sort -n | tail -1"
 
 
 @dataclass(frozen=True)
-class Copy:
+class Copy(Keeper):
     """A keeper with a copy of a repository."""
 
-    site: Site
     host: SiteHost
     """Whose repository it is."""
-    folder: str
 
-    def shell(self, command: str) -> str:
-        """Run a command on the backup host."""
-        return remote.shell(self.site, server(self.site).address, command)
-
-    def keeper(self, job: str) -> tuple[int, str]:
-        """Run the keeper; its exit code, and all that it says."""
-        said = self.shell(
-            f"site-backup-keeper --config {self.folder}/keeper.toml {job} 2>&1; printf '\n%s' $?"
-        )
-        text, _, code = said.rstrip().rpartition("\n")
-        return int(code), text
+    def setting(self, **settings: str | float) -> None:
+        """Change settings of the keeper; the others are again as the fixture has them."""
+        own: dict[str, str | float] = {
+            "folder": self.folder,
+            "state": self.folder,
+            "shares": 1,
+            "free": 0,
+        }
+        self.configure(self.host, **{**own, **settings})
 
     def kinds(self) -> set[str]:
         """The alarms of its status."""
-        code, text = self.keeper("status --json")
+        code, text = self("status --json")
         found: dict[str, Any] = json.loads(text)
         assert code == (2 if found["alarms"] else 0)
         return {alarm["kind"] for alarm in found["alarms"]}
@@ -53,39 +46,22 @@ class Copy:
         size, path = self.shell(_PACK.format(folder=self.folder)).split()
         return int(size), path
 
-    def setting(self, name: str, value: str) -> None:
-        """Change a line of the keeper's configuration."""
-        self.shell(f"sed -i 's|^{name} = .*|{name} = {value}|' {self.folder}/keeper.toml")
-
 
 @pytest.fixture
 def copy(site: Site) -> Iterator[Copy]:
     """A copy of the repository of a host, which all that looks after it calls good."""
     host = site.group("directory")[0]
     remote.shell(site, host.address, "site-backup run directory keys")
-    folder = f"{_STATE}/fault-{secrets.token_hex(4)}"
-    made = Copy(site, host, folder)
-    made.shell(
-        f"install -d -m 700 -o {_OWNER} -g {_OWNER} {folder}"
-        f" && cp -a /srv/restic/{host.name} {folder}/"
-        # Of hosts, this one's alone.
-        f" && sed '/^\\[hosts\\]/q' /etc/site-backup/keeper.toml > {folder}/keeper.toml"
-        f" && grep '^{host.name} = ' /etc/site-backup/keeper.toml >> {folder}/keeper.toml"
-        f" && chown {_OWNER} {folder}/keeper.toml"
-    )
-    made.setting("folder", f'"{folder}"')
-    made.setting("state", f'"{folder}"')
-    made.setting("shares", "1")
-    made.setting("free", "0")
-    try:
+    with another_keeper(site) as keeper:
+        made = Copy(site, keeper.folder, host)
+        made.shell(f"cp -a /srv/restic/{host.name} {made.folder}/")
+        made.setting()
         yield made
-    finally:
-        made.shell(f"rm -rf {folder}")
 
 
 def test_a_good_copy_is_no_alarm(copy: Copy) -> None:
     for job in ("check", "drill", "prune"):
-        code, text = copy.keeper(job)
+        code, text = copy(job)
         assert code == 0, text
     assert not copy.kinds() & {"damaged", "drill", "unreadable", "stale", "missing"}
 
@@ -102,35 +78,35 @@ def test_a_damaged_repository_is_told_and_nothing_is_forgotten(copy: Copy, damag
         }[damage]
     )
     before = copy.shell(f"ls {copy.folder}/{copy.host.name}/snapshots")
-    code, text = copy.keeper("check")
+    code, text = copy("check")
     assert code == 1, text
     assert "damaged" in copy.kinds()
-    code, text = copy.keeper("prune")
+    code, text = copy("prune")
     assert (code, "nothing is forgotten before it is mended" in text) == (1, True), text
     assert copy.shell(f"ls {copy.folder}/{copy.host.name}/snapshots") == before
 
 
 def test_a_drill_of_a_damaged_repository_fails(copy: Copy) -> None:
     copy.shell(f"find {copy.folder}/{copy.host.name}/data -type f -delete")
-    code, text = copy.keeper("drill")
+    code, text = copy("drill")
     assert code == 1, text
     assert {"drill"} <= copy.kinds()
 
 
 def test_a_wrong_key_is_an_alarm(copy: Copy) -> None:
     copy.shell(f"echo wrong > {copy.folder}/wrong.secret")
-    copy.setting("password", f'"{copy.folder}/wrong.secret"')
-    copy.shell(f"chown {_OWNER} {copy.folder}/wrong.secret")
+    copy.setting(password=f"{copy.folder}/wrong.secret")
+    copy.shell(f"chown {OWNER} {copy.folder}/wrong.secret")
     assert copy.kinds() == {"unreadable"}
 
 
 def test_a_full_disk_is_an_alarm_and_the_status_is_still_read(copy: Copy) -> None:
     # As a share of the disk that is never free.
-    copy.setting("free", "1.0")
+    copy.setting(free=1.0)
     copy.shell(f"chmod a-w {copy.folder}/{copy.host.name}/locks")
     assert copy.kinds() == {"disk"} | (copy.kinds() & {"strange", "small"})
 
 
 def test_a_backup_that_is_too_old_is_an_alarm(copy: Copy) -> None:
-    copy.setting("stale", "0")
+    copy.setting(stale=0)
     assert "stale" in copy.kinds()

@@ -4,17 +4,16 @@ Each of its services is started by hand, in its own unit.
 """
 
 import json
-import secrets
 from collections.abc import Iterator
 
 import pytest
 
 from roles.backup.deploy import MAINTENANCE, clients, server
-from roles.backup.keeping import CONFIG, JOBS, STATE
+from roles.backup.keeping import JOBS
 from roles.common.site import Site, SiteHost
 from tests import remote
+from tests.backups import OWNER, another_keeper
 
-OWNER = "restic-rest-server"
 KEEPERS = {f"site-backup-{job}.service": job for job in JOBS}
 """What looks after repositories: begun below on those of a new site."""
 
@@ -49,40 +48,29 @@ def test_every_service_of_a_timer_succeeds(site: Site) -> None:
 @pytest.fixture
 def new_site(site: Site) -> Iterator[SiteHost]:
     """The backup host, whose units look after repositories without a single backup."""
-    host, folder = server(site), f"{STATE}/new-{secrets.token_hex(4)}"
-
-    def shell(command: str) -> str:
-        return remote.shell(site, host.address, command)
-
-    drop_ins = {
-        f"/run/systemd/system/{unit}.d": f"/usr/local/sbin/site-backup-keeper --config"
-        f" {folder}/keeper.toml {job}"
-        for unit, job in KEEPERS.items()
-    }
-    shell(
-        f"install -d -m 700 -o {OWNER} -g {OWNER} {folder}"
-        f" && sed -e 's|^folder = .*|folder = \"{folder}\"|' -e 's|^free = .*|free = 0|'"
-        f" -e 's|^state = .*|state = \"{folder}\"|' {CONFIG} > {folder}/keeper.toml"
-        f" && chown {OWNER} {folder}/keeper.toml"
-    )
-    try:
+    with another_keeper(site) as keeper:
+        keeper.configure(folder=keeper.folder, state=keeper.folder, free=0)
         for client in clients(site):
-            shell(
+            keeper.shell(
                 f"cd / && runuser -u {OWNER} -- restic --no-cache --quiet"
-                f" --repo {folder}/{client.name} --password-file {MAINTENANCE} init"
+                f" --repo {keeper.folder}/{client.name} --password-file {MAINTENANCE} init"
             )
-        for path, command in drop_ins.items():
-            shell(
-                f"mkdir -p {path}"
-                f" && printf '[Service]\\nExecStart=\\nExecStart={command}\\n' > {path}/test.conf"
+        drop_ins = {
+            f"/run/systemd/system/{unit}.d": f"/usr/local/sbin/site-backup-keeper --config"
+            f" {keeper.config} {job}"
+            for unit, job in KEEPERS.items()
+        }
+        try:
+            for path, command in drop_ins.items():
+                lines = f"[Service]\\nExecStart=\\nExecStart={command}\\n"
+                keeper.shell(f"mkdir -p {path} && printf '{lines}' > {path}/test.conf")
+            keeper.shell("systemctl daemon-reload")
+            yield server(site)
+        finally:
+            keeper.shell(
+                f"rm -rf {' '.join(drop_ins)}; systemctl daemon-reload;"
+                f" systemctl reset-failed {' '.join(KEEPERS)} 2>/dev/null; :"
             )
-        shell("systemctl daemon-reload")
-        yield host
-    finally:
-        shell(
-            f"rm -rf {' '.join(drop_ins)} {folder}; systemctl daemon-reload;"
-            f" systemctl reset-failed {' '.join(KEEPERS)} 2>/dev/null; :"
-        )
 
 
 def test_before_the_first_backup_nothing_of_the_keeper_fails(

@@ -5,7 +5,6 @@ A host's own unit runs, as by the clock; its clock stands still meanwhile.
 
 import hashlib
 import json
-import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from email import message_from_bytes, policy
@@ -15,10 +14,11 @@ import pytest
 
 from deploy import backup
 from roles.accounts.settings import AccountsSettings
-from roles.backup.deploy import parts, server
+from roles.backup.deploy import MAINTENANCE, parts, server
 from roles.backup.settings import BackupSettings
 from roles.common.site import Site, SiteHost
 from tests import clients, remote
+from tests.backups import OWNER, Keeper, another_keeper
 from tests.clients import Account
 from tests.recovery.test_backup import asked, shell, snapshots, stored
 from tests.waiting import until
@@ -30,7 +30,6 @@ UNIT, ALARM, SERVER = (
 )
 READER = "mhn"
 """One who reads what the postmaster gets."""
-KEEPER = "/var/lib/site-backup-keeper"
 THIEF = "part=other"
 """The tag of what a thief adds."""
 BACKDATE = """
@@ -201,61 +200,38 @@ def test_a_host_that_is_alone_for_long_writes_once_and_once_when_that_is_over(
 # -- a host that fills the disk --------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Watch:
-    """A keeper of the true repositories that is alarmed by little, for one host."""
-
-    holder: Holder
-    folder: str
-
-    def __call__(self) -> tuple[int, str]:
-        """Look for alarms once; the exit code, and what is said."""
-        said = self.holder.at_server(
-            f"site-backup-keeper --config {self.folder}/keeper.toml watch 2>&1; printf '\\n%s' $?"
-        )
-        text, _, code = said.rstrip().rpartition("\n")
-        return int(code), text
-
-
 @pytest.fixture
-def watch(holder: Holder) -> Iterator[Watch]:
-    name, folder = holder.host.name, f"{KEEPER}/shut-{secrets.token_hex(4)}"
-    owner, source = "restic-rest-server", "/etc/site-backup/keeper.toml"
-    holder.at_server(
-        f"install -d -m 700 -o {owner} -g {owner} {folder}"
-        f" && sed '/^\\[hosts\\]/q' {source} > {folder}/keeper.toml"
-        f" && grep '^{name} = ' {source} >> {folder}/keeper.toml"
-        f" && sed -i -e 's|^state = .*|state = \"{folder}\"|' -e 's|^free = .*|free = 0|'"
-        # Some MiB at the most, whatever disk it is.
-        f" -e 's|^growth = .*|growth = 0.000001|' {folder}/keeper.toml"
-        f" && chown {owner} {folder}/keeper.toml"
-    )
+def watcher(holder: Holder) -> Iterator[Keeper]:
+    """A keeper of the true repositories that is alarmed by little, for one host."""
+    name = holder.host.name
     repository = f"{holder.site.of(BackupSettings, server(holder.site).name).folder}/{name}"
-    try:
-        yield Watch(holder, folder)
-    finally:
-        holder.at_server(f"site-backup-keeper open {name}")
-        holder.at_server(
-            f"cd / && runuser -u {owner} -- restic --no-cache -q --retry-lock 5m -r {repository}"
-            f" -p /etc/site-backup/maintenance.secret forget --tag {THIEF}"
-            f" --unsafe-allow-remove-all; rm -r {folder}"
-        )
+    with another_keeper(holder.site) as keeper:
+        # Some MiB at the most, whatever disk it is.
+        keeper.configure(holder.host, state=keeper.folder, free=0, growth=0.000001)
+        try:
+            yield keeper
+        finally:
+            holder.at_server(f"site-backup-keeper open {name}")
+            holder.at_server(
+                f"cd / && runuser -u {OWNER} -- restic --no-cache -q --retry-lock 5m"
+                f" -r {repository} -p {MAINTENANCE} forget --tag {THIEF} --unsafe-allow-remove-all"
+            )
 
 
 @pytest.mark.regulation("13")
 def test_a_host_that_fills_the_disk_is_shut_out_until_an_operator_lets_it_in(
-    site: Site, holder: Holder, watch: Watch, person: Callable[[str], Account]
+    site: Site, holder: Holder, watcher: Keeper, person: Callable[[str], Account]
 ) -> None:
     host, reader = holder.host, person(READER)
     letters = len(told(site, reader, "Sao lưu"))
-    watch()
+    watcher("watch")
     assert "shut" not in holder.alarms()
     # Random bytes, which nothing makes smaller.
     holder.shell(
         "head -c 16M /dev/urandom | site-backup restic -- backup --quiet --stdin"
         f" --stdin-filename rac --tag {THIEF}"
     )
-    code, said = watch()
+    code, said = watcher("watch")
     words = f"{host.name}: shut: it grew too fast: site-backup-keeper open {host.name}"
     assert (code, words in said) == (2, True), said
     assert "shut" in holder.alarms()
