@@ -4,7 +4,7 @@ The rest of `deploy/site.py` would fill an empty directory from the registry, wi
 and let mail arrive before the mailboxes are there.
 """
 
-from roles.backup import backup
+from roles.backup import backup, backup_repositories, server
 from roles.base import base
 from roles.certificates import certificates
 from roles.common.packages import needed_by
@@ -20,6 +20,8 @@ roles = roles_of(current_host())
 first = [role for role in roles if role in ("directory", "database", "backup")]
 base(others=needed_by(first, current_site(), current_host()))
 certificates()
+# Their keys take time; meanwhile the rest is deployed.
+begun = backup_repositories() if current_host() == server(current_site()) else None
 if "directory" in roles:
     directory()
 if "database" in roles:
@@ -28,4 +30,4 @@ if current_host().serves("store"):
     # Without the rest of the role: it would let mail arrive.
     vmail_user(name="Owner of all mail", uid=VMAIL_ID)
 if "backup" in roles:
-    backup()
+    backup(begun=begun)

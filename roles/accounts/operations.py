@@ -3,6 +3,7 @@
 import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 
 from pyinfra import logger
@@ -16,7 +17,7 @@ from roles.accounts.reconcile import READ, Plan, Target, reconcile, with_passwor
 from roles.accounts.registry import Registry
 from roles.accounts.settings import AccountsSettings
 from roles.common.site import Site
-from roles.directory.facts import DirectoryText
+from roles.directory.facts import DirectoryText, Written
 from roles.directory.ldif import entries
 from roles.directory.operations import Commands, feed
 from roles.directory.settings import DirectorySettings
@@ -59,8 +60,7 @@ def refusal(plan: Plan, settings: AccountsSettings, allowed: str | int | None) -
 class Planner:
     """Compares a registry with a directory, once for each state of it.
 
-    A run reads the directory once more before it acts, and mostly finds what it has compared
-    already.
+    A run looks at the directory once more before it acts, and mostly finds it as it was.
     """
 
     def __init__(self, read: Callable[[], Registry], target: Target) -> None:
@@ -72,20 +72,41 @@ class Planner:
         """
         self._read = read
         self.target = target
-        self._compared: tuple[str, Plan] | None = None
+        self._compared: _Compared | None = None
 
     @cached_property
     def registry(self) -> Registry:
         """What shall be."""
         return self._read()
 
-    def plan(self, text: str) -> Plan:
-        """The plan for a directory, given as LDIF."""
-        if self._compared is None or self._compared[0] != text:
+    def plan(self, written: str, text: Callable[[], str]) -> Plan:
+        """The plan for a directory.
+
+        Args:
+            written: when it was last written, asked before it is read; empty if nobody knows.
+            text: reads it, as LDIF.
+        """
+        known = self._compared
+        if known and written and known.written == written:
+            return known.plan
+        found = text()
+        if known and known.text == found:
+            # Log-ins are written, too.
+            plan = known.plan
+        else:
             with _no_collection():
-                plan = reconcile(self.registry, entries(text.splitlines()), self.target)
-            self._compared = text, plan
-        return self._compared[1]
+                plan = reconcile(self.registry, entries(found.splitlines()), self.target)
+        self._compared = _Compared(written, found, plan)
+        return plan
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """A directory that was compared: when it was written, what it held, what was to be done."""
+
+    written: str
+    text: str
+    plan: Plan
 
 
 @operation()
@@ -101,7 +122,10 @@ def registry_entries(planner: Planner, site: Site, password_file: str) -> Comman
         password_file: file on the host that holds the password of `cn=accounts`.
     """
     settings = planner.target.settings
-    plan = planner.plan(host.get_fact(DirectoryText, base=site.base_dn, attributes=READ))
+    plan = planner.plan(
+        host.get_fact(Written),
+        lambda: host.get_fact(DirectoryText, base=site.base_dn, attributes=READ),
+    )
     if not state.is_executing:
         alien = [f"not of the registry, left alone: {dn}" for dn in plan.unmanaged]
         for line in (*planner.registry.notes, *alien, *plan.words):

@@ -4,11 +4,13 @@ from typing import Any
 
 from pydantic import SecretStr
 from pyinfra.api.deploy import deploy
+from pyinfra.api.operation import OperationMeta
 
 from roles.archive.settings import ArchiveSettings
 from roles.backup import keys, target_file
+from roles.backup.facts import MAKER
 from roles.backup.keeping import READERS, keeping
-from roles.backup.operations import repositories
+from roles.backup.operations import JOBS, repositories, repositories_made
 from roles.backup.settings import BackupSettings
 from roles.backup.timers import KINDS, UNITS, by_the_clock
 from roles.base.settings import BaseSettings
@@ -53,12 +55,53 @@ def needed(site: Site, host: SiteHost) -> Needed:
 
 
 @deploy("Backup")
-def backup() -> None:
-    """Deploy the role."""
+def backup_repositories() -> OperationMeta:
+    """On their host, begin to make what repositories and keys are missing.
+
+    That takes seconds of one core for each, meanwhile the other roles are deployed.
+
+    Returns:
+        What `backup` waits for.
+    """
     site, host = current_site(), current_host()
     settings = site.of(BackupSettings, host.name)
-    packages(needed(site, host), name="Packages")
-    directory(name="Folder of its configuration", path=FOLDER, mode="711")
+    _base(site, host)
+    configure(
+        [_secret("maintenance.secret", keys.maintenance(site), user=USER)],
+        name="The password of maintenance",
+    )
+    directory(
+        name="Folder of repositories", path=settings.folder, mode="700", user=USER, group=USER
+    )
+    maker = template(
+        "backup", f"{UNITS}/{MAKER}", settings=settings, program=_REPOSITORY, jobs=JOBS, owner=USER
+    )
+    configure(
+        [static("backup", "repository", _REPOSITORY, mode="755"), maker],
+        check=Check(f"sh -n {{{_REPOSITORY}}}"),
+        name="What makes repositories",
+    )
+    return repositories(
+        name="Repositories",
+        passwords={
+            client.name: SecretStr(keys.repository(site, client)) for client in clients(site)
+        },
+        folder=settings.folder,
+        owner=USER,
+    )
+
+
+@deploy("Backup")
+def backup(begun: OperationMeta | None) -> None:
+    """Deploy the role.
+
+    Args:
+        begun: what `backup_repositories` returned on the host that keeps them.
+    """
+    site, host = current_site(), current_host()
+    settings = site.of(BackupSettings, host.name)
+    if begun is None:
+        _base(site, host)
     configure(
         [
             template(
@@ -68,14 +111,19 @@ def backup() -> None:
         ],
         name="How the postmaster is written to",
     )  # fmt: skip
-    if host == server(site):
-        _server(site, settings)
+    if begun is not None:
+        _server(site, settings, begun)
         keeping(
             host, settings, user=USER, password=MAINTENANCE,
             parts={client.name: parts(site, client) for client in clients(site)},
         )  # fmt: skip
     if host in clients(site):
         _client(site, host, settings)
+
+
+def _base(site: Site, host: SiteHost) -> None:
+    packages(needed(site, host), name="Packages")
+    directory(name="Folder of its configuration", path=FOLDER, mode="711")
 
 
 def server(site: Site) -> SiteHost:
@@ -109,16 +157,11 @@ def _secret(name: str, text: str, user: str = "root") -> ConfigFile:
     return ConfigFile(f"{FOLDER}/{name}", text.encode(), mode="600", user=user, secret=True)
 
 
-def _server(site: Site, settings: BackupSettings) -> None:
+def _server(site: Site, settings: BackupSettings, begun: OperationMeta) -> None:
     masked(name="The package's own unit", unit="restic-rest-server.service")
     in_group(name="The server may read the host's key", user=USER, group="site-tls")
-    directory(name="Repositories", path=settings.folder, mode="700", user=USER, group=USER)
     users = _secret("htpasswd", keys.htpasswd(site, clients(site)), user=USER)
     known = configure([users], name="Who may reach the server")
-    configure(
-        [_secret("maintenance.secret", keys.maintenance(site), user=USER)],
-        name="The password of maintenance",
-    )
     further = target_file.text(site, settings.targets, clients(site))
     configure([_secret("targets.json", further, user=USER)], name="How further targets are reached")
     unit = template(
@@ -136,19 +179,7 @@ def _server(site: Site, settings: BackupSettings) -> None:
         after=[known, described],
         name="The server",
     )
-    configure(
-        [static("backup", "repository", _REPOSITORY, mode="755")],
-        check=Check(f"sh -n {{{_REPOSITORY}}}"),
-        name="What makes repositories",
-    )
-    repositories(
-        name="Repositories",
-        passwords={
-            client.name: SecretStr(keys.repository(site, client)) for client in clients(site)
-        },
-        folder=settings.folder,
-        program=_REPOSITORY,
-    )
+    repositories_made(begun=begun, name="Repositories are there")
 
 
 def _client(site: Site, host: SiteHost, settings: BackupSettings) -> None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pyinfra.api.command import QuoteString, StringCommand
 from pyinfra.api.facts import FactBase
 
+MAKER = "site-backup-repositories.service"
+"""The unit that makes repositories and keys."""
 LABEL = "site-"
 """Before the fingerprint of a password, as the name of its key."""
 
@@ -27,12 +29,13 @@ class Repositories(FactBase[dict[str, list[Key]]]):
     """
 
     def command(self, folder: str) -> StringCommand:
-        """Print the keys, one a line.
+        """Print the keys, one a line; what a deploy that was cut off began is waited for.
 
         Args:
             folder: where repositories lie.
         """
         return StringCommand(
+            f'test "$(systemctl is-active {MAKER})" != activating || systemctl start {MAKER};',
             "cd", QuoteString(folder), "2>/dev/null || exit 0;",
             'for key in */keys/*; do test -f "${key%/keys/*}/config" || continue;'
             """ printf '%s ' "$key"; tr -d '\\n' < "$key"; echo; done""",

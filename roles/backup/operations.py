@@ -6,29 +6,29 @@ from io import BytesIO
 
 from pydantic import SecretStr
 from pyinfra.api.command import FileUploadCommand, QuoteString, StringCommand
-from pyinfra.api.operation import operation
-from pyinfra.context import host
+from pyinfra.api.operation import OperationMeta, operation
+from pyinfra.context import host, state
 
-from roles.backup.facts import LABEL, Repositories
+from roles.backup.facts import LABEL, MAKER, Repositories
 from roles.backup.keys import fingerprint
 from roles.common.plan import say
 
-_DRAFTS = "/run/site-backup-keys"
+JOBS = "/run/site-backup-keys"
+"""What `MAKER` shall make, and the passwords of it: gone once it is made."""
 
 
 @operation()
 def repositories(
-    passwords: Mapping[str, SecretStr], folder: str, program: str
+    passwords: Mapping[str, SecretStr], folder: str, owner: str
 ) -> Generator[StringCommand | FileUploadCommand, None, None]:
-    """Repositories that the maintenance password and their hosts' own open.
+    """Repositories that the maintenance password and their hosts' own open: their making begins.
 
-    A key of a former password of a host goes. A key takes seconds of one core, by design: so as
-    many are made side by side as there are cores.
+    A key of a former password of a host goes.
 
     Args:
         passwords: of each repository, which has the name of its host.
         folder: where repositories lie.
-        program: path of `files/repository`.
+        owner: whose they are.
     """
     found = host.get_fact(Repositories, folder=folder)
     jobs: dict[str, Sequence[str]] = {}
@@ -42,17 +42,32 @@ def repositories(
         if missing or former:
             say(f"repository {name}: {'a new key for its host' if name in found else 'new'}")
             label = wanted if missing else ""
-            jobs[name] = (f"{folder}/{name}", label, f"{_DRAFTS}/{name}", *former)
+            jobs[name] = (f"{folder}/{name}", label, f"{JOBS}/{name}.secret", *former)
     if not jobs:
         return
-    yield StringCommand(f"install -d -m 700 -o restic-rest-server {_DRAFTS}")
+    yield StringCommand(f"rm -rf {JOBS} && install -d -m 700 {JOBS}")
     for name in jobs:
         text = passwords[name].get_secret_value()
-        yield FileUploadCommand(BytesIO(text.encode()), f"{_DRAFTS}/{name}")
-    lines = [shlex.join(job) for job in jobs.values()]
+        yield FileUploadCommand(BytesIO(text.encode()), f"{JOBS}/{name}.secret")
+    lines = "".join(f"{shlex.join(job)}\n" for job in jobs.values())
+    yield FileUploadCommand(BytesIO(lines.encode()), f"{JOBS}/list")
     yield StringCommand(
-        "chown", "-R", "restic-rest-server", _DRAFTS, "&&",
-        "printf", r"'%s\n'", *map(QuoteString, lines), "|",
-        "xargs", "--max-lines=1", '--max-procs="$(nproc)"', QuoteString(program), ">&2;",
-        f"result=$?; rm -rf {_DRAFTS}; exit $result",
-    )  # fmt: skip
+        "chown",
+        "-R",
+        QuoteString(owner),
+        JOBS,
+        f"&& systemctl daemon-reload && systemctl start --no-block {MAKER}",
+    )
+
+
+@operation()
+def repositories_made(begun: OperationMeta) -> Generator[StringCommand, None, None]:
+    """The repositories that an earlier step began to make are there.
+
+    Args:
+        begun: that step.
+    """
+    if begun.did_change() if state.is_executing else begun.will_change:
+        yield StringCommand(
+            f"systemctl start {MAKER} || {{ journalctl --no-pager -n 30 -u {MAKER} >&2; false; }}"
+        )

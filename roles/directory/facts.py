@@ -106,6 +106,27 @@ class DirectoryText(FactBase[str]):
         return gzip.decompress(base64.b64decode(packed)).decode()
 
 
+class Written(FactBase[str]):
+    """When the database was last written, by whomever; empty where there is none yet.
+
+    Asked before the entries are read, it tells later, at the price of a `stat`, whether what was
+    read is still true.
+    """
+
+    def command(self) -> str:
+        """Print the file's number and time, to the nanosecond."""
+        return f"if test -e {DATA}/data.mdb; then stat -c '%i %y' {DATA}/data.mdb; fi"
+
+    @staticmethod
+    def default() -> str:
+        """No database."""
+        return ""
+
+    def process(self, output: Iterable[str]) -> str:
+        """The line."""
+        return "".join(output)
+
+
 class Holding(FactBase[Literal["nothing", "part", "all"]]):
     """What the database holds: a part, as long as a first copy of another host's is not complete.
 

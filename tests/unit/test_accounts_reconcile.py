@@ -35,6 +35,7 @@ from roles.accounts.registry import (
 from roles.accounts.settings import AccountsSettings
 from roles.common.errors import SiteError
 from roles.common.site import load
+from roles.directory.facts import DirectoryText, Written
 from roles.directory.ldif import Change, Entries, entries, normalized
 
 BASE = "dc=example,dc=vn"
@@ -822,12 +823,31 @@ def test_a_registry_that_closes_many_mailboxes_is_stopped(
 
 def test_a_directory_is_compared_anew_where_it_became_different() -> None:
     planner = Planner(lambda: registry([person("1")]), TARGET)
-    first = planner.plan("")
-    assert planner.plan("") is first
-    # Each time another text, and a plan of its own.
+    reads: list[str] = []
+
+    def plan(written: str, text: str) -> Plan:
+        def read() -> str:
+            reads.append(text)
+            return text
+
+        return planner.plan(written, read)
+
+    first = plan("", "")
     filled = "".join(change.entry() for change in first.changes)
-    assert not planner.plan(filled).changes
-    assert planner.plan("").changes == first.changes
+    # Nobody knows when it was written: it is read, and found to be the same.
+    assert plan("", "") is first
+    assert plan("08:00", "") is first
+    assert len(reads) == 3
+    # It was not written since: it is not even read.
+    assert plan("08:00", filled) is first
+    assert len(reads) == 3
+    # Each time another text, and a plan of its own.
+    assert not plan("08:01", filled).changes
+    assert plan("08:02", "").changes == first.changes
+    # Somebody logged in.
+    again = plan("08:03", "")
+    assert plan("08:04", "") is again
+    assert len(reads) == 7
 
 
 def test_who_leaves_on_an_announced_day_is_not_counted() -> None:
@@ -874,7 +894,8 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[list[str], list[
 
     def of(text: str, wanted: Registry, *, acts: bool) -> tuple[list[str], list[str]]:
         said: list[str] = []
-        host = SimpleNamespace(get_fact=lambda *_, **__: text, print_prefix="", data={})
+        facts = {Written: "", DirectoryText: text}
+        host = SimpleNamespace(get_fact=lambda fact, **_: facts[fact], print_prefix="", data={})
         monkeypatch.setattr(operations, "host", host)
         monkeypatch.setattr(operations, "state", SimpleNamespace(is_executing=acts))
         monkeypatch.setattr(operations, "logger", SimpleNamespace(info=said.append))

@@ -11,6 +11,7 @@ import tomllib
 from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -157,14 +158,17 @@ def made(site: Site, host: SiteHost, monkeypatch: pytest.MonkeyPatch) -> dict[st
 
     for module in (role, keeping, timers):
         for name in (
-            "configure", "directory", "in_group", "masked", "packages", "repositories", "service",
+            "configure", "directory", "in_group", "masked", "packages", "repositories",
+            "repositories_made", "service",
         ):  # fmt: skip
             if hasattr(module, name):
                 monkeypatch.setattr(module, name, configure if name == "configure" else nothing)
     for module in (role, files):
         monkeypatch.setattr(module, "current_site", lambda: site)
         monkeypatch.setattr(module, "current_host", lambda: host)
-    inspect.unwrap(role.backup)()
+    if host == server(site):
+        inspect.unwrap(role.backup_repositories)()
+    inspect.unwrap(role.backup)(begun=SimpleNamespace() if host == server(site) else None)
     return found
 
 

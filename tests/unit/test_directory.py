@@ -1,6 +1,7 @@
 """The directory role without a directory: LDIF, the comparison of cn=config, the seed."""
 
 import base64
+import os
 import re
 import subprocess
 import sys
@@ -22,7 +23,16 @@ from roles.common.secrets import Secrets
 from roles.common.site import ROOT, Site, SiteHost, load
 from roles.directory import operations
 from roles.directory.config import difference
-from roles.directory.facts import CONFIG, DATA, REPLICATOR, WORDS, Behind, DirectoryText, Holding
+from roles.directory.facts import (
+    CONFIG,
+    DATA,
+    REPLICATOR,
+    WORDS,
+    Behind,
+    DirectoryText,
+    Holding,
+    Written,
+)
 from roles.directory.ldif import Change, entries, normalized, parse
 from roles.directory.settings import DirectorySettings
 from roles.directory.tree import SERVICES, hashed, one_time, policies, tree
@@ -484,6 +494,19 @@ def test_only_what_is_needed_is_sent(stubs: Path) -> None:
         command = DirectoryText().command("dc=example", attributes, where="(cn=x)")
         assert DirectoryText().process(run_on(stubs, command).stdout.splitlines()) == shown
     assert "-s dc=example -a (cn=x)" in (stubs / "asked").read_text()
+
+
+def test_a_database_tells_when_it_was_written(stubs: Path) -> None:
+    def written() -> str:
+        return Written().process(run_on(stubs, Written().command()).stdout.splitlines())
+
+    before = written()
+    assert written() == before != ""
+    [file] = stubs.parent.rglob("data.mdb")
+    os.utime(file, ns=(0, file.stat().st_mtime_ns + 1))
+    assert written() not in ("", before)
+    file.unlink()
+    assert written() == ""
 
 
 def test_what_cannot_be_read_is_not_empty(stubs: Path) -> None:
