@@ -56,7 +56,8 @@ def repositories(
         "-R",
         QuoteString(owner),
         JOBS,
-        f"&& systemctl daemon-reload && systemctl start --no-block {MAKER}",
+        f"&& {{ test $(systemctl show -P NeedDaemonReload {MAKER}) = no"
+        f" || systemctl daemon-reload; }} && systemctl start --no-block {MAKER}",
     )
 
 

@@ -91,8 +91,9 @@ class UnitStates(FactBase[UnitState]):
         stamp = QuoteString(reload_stamp(unit))
         return StringCommand(
             "systemctl show --timestamp=us+utc",
-            "-p ActiveState -p UnitFileState -p ActiveEnterTimestamp -p NeedDaemonReload --",
-            QuoteString(unit), ";",
+            "-p ActiveState -p ActiveEnterTimestamp -p NeedDaemonReload --", QuoteString(unit), ";",
+            # As its files say it; a loaded unit shows how it was when it was loaded.
+            'echo "UnitFileState=$(systemctl is-enabled --', QuoteString(unit), '2>/dev/null)";',
             'echo "Reloaded=$(stat -c %.9Z', stamp, '2>/dev/null)";',
             'echo "Changed=$(find -L', *[QuoteString(path) for path in config],
             "/dev/null -type f ! -name '.*' -printf '%C@\\n' 2>/dev/null | sort -rn | head -n1)\"",
