@@ -113,3 +113,19 @@ def test_every_scenario_is_run_in_its_own_lab() -> None:
         found[file.parent.name] = playbooks
     assert found == SCENARIOS | DRILL
     assert len({*found.values()}) == len(found)
+
+
+def test_every_test_is_in_a_scenario() -> None:
+    tests = ROOT / "tests"
+    found = {path: 0 for path in tests.glob("*/test_*.py") if path.parent.name != "unit"}
+    for scenario in SCENARIOS | DRILL:
+        text = (tests / "molecule" / scenario / "molecule.yml").read_text()
+        (folder,) = re.findall(r"^  directory: \.\./\.\./(\w+)$", text, re.MULTILINE)
+        for pattern in (
+            f"{folder}/test_*.py",
+            *re.findall(r"^    - \.\./(.+)$", text, re.MULTILINE),
+        ):
+            named = set(tests.glob(pattern))
+            assert named, f"{scenario}: {pattern}: there is no such test"
+            found.update({path: found[path] + 1 for path in named})
+    assert [path.name for path, times in found.items() if not times] == []
