@@ -332,13 +332,14 @@ def working_as(site: Site, account: Account, unit: str) -> Iterator[tuple[Alive,
 
         def reading() -> IMAPClient | None:
             """One that is ended while it opens, for the rights are just given, comes again."""
-            client = stack.enter_context(clients.imap(site, account))
-            with suppress(OSError, IMAPClientError):
+            with ExitStack() as attempt, suppress(OSError, IMAPClientError):
+                client = attempt.enter_context(clients.imap(site, account))
                 client.select_folder(folder, readonly=True)
+                stack.enter_context(attempt.pop_all())
                 return client
             return None
 
-        session = until(reading, "a session that reads the unit", WITHIN)
+        session = until(reading, "a session that reads the unit", WITHIN, pause=1)
         assert session
         sender = stack.enter_context(clients.submission(site, account))
 
