@@ -37,7 +37,7 @@ from roles.accounts.registry import (
     State,
     Unit,
 )
-from roles.accounts.report import report
+from roles.accounts.report import ahead, report
 from roles.accounts.settings import AccountsSettings
 from roles.common.errors import SiteError
 from roles.directory.ldif import Attributes, Change, Entries, normalized, same_set
@@ -168,6 +168,8 @@ class Plan:
     """Mailboxes that would be locked or depart, by the registry and not by time alone."""
     in_service: int = 0
     """Mailboxes that are in service now."""
+    coming: tuple[str, ...] = ()
+    """What time alone will bring, in words; no step of this plan."""
 
 
 def reconcile(registry: Registry, present: Entries, target: Target) -> Plan:
@@ -811,10 +813,8 @@ class _Reconciliation:
             for person_id, mailbox in sorted(people.items())
             if normalized(mailbox.dn) not in self.present or person_id in returning
         )
-        words = report(
-            changes, self.before, {key: wanted[dn] for key, dn in by_key.items()},
-            self.target.timezone,
-        )  # fmt: skip
+        after = {key: wanted[dn] for key, dn in by_key.items()}
+        words = report(changes, self.before, after, self.target.timezone)
         serving = [
             key
             for key, found in self.present.items()
@@ -823,6 +823,7 @@ class _Reconciliation:
         return Plan(
             tuple(changes), words, tuple(sorted(unmanaged)), people, units, new, returning,
             sum(self._removed(key, wanted[by_key[key]]) for key in serving), len(serving),
+            ahead(after, self.target.now, self.target.timezone),
         )  # fmt: skip
 
     def _removed(self, key: str, wanted: Attributes) -> bool:

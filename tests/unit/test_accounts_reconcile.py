@@ -928,6 +928,33 @@ def test_the_postmasters_address_is_not_taken_from_a_person() -> None:
 
 # -- what a run says -------------------------------------------------------------------------------
 
+
+def test_the_plan_tells_what_time_alone_will_bring() -> None:
+    people = [
+        person("1", "Trần Thị Q", until=date(2026, 1, 30)),
+        person("2", "Lê Văn B", until=date(2026, 1, 31)),
+        person("3", "Ngô Văn C", state="departed"),
+        person("4", "Bùi Văn D", state="locked", until=date(2026, 1, 2)),
+        person("5", "Võ Văn E", unit="a"),
+    ]
+    directory = brought({}, registry(people))
+    heading, *lines = planned(registry(people), directory).coming
+    assert heading == "By time alone, within 30 days"
+    assert lines == [
+        "  2026-01-03 00:00: person 4 <dbv@example.vn> Bùi Văn D departs",
+        "  2026-01-06 07:00: person 3 <cnv@example.vn> Ngô Văn C is archived",
+        "  2026-01-31 00:00: person 1 <qtt@example.vn> Trần Thị Q departs",
+    ]
+    # `site-archive` on the store writes what follows.
+    archived = {"mailboxState": ["archived"], "mailboxRetainUntil": ["20260110000000Z"]}
+    dn = f"employeenumber=3,ou=people,{BASE}"
+    directory[dn] = directory[dn] | archived
+    later = planned(registry(people), directory)
+    assert later.changes == ()
+    assert "  2026-01-10 07:00: person 3 <cnv@example.vn> Ngô Văn C is purged" in later.coming
+    assert planned(registry([person("5")]), {}).coming == ()
+
+
 ALIEN = f"dn: employeeNumber=9,ou=people,{BASE}\nobjectClass: mailboxAccount\n\n"
 """An entry that the registry did not make."""
 
