@@ -5,10 +5,11 @@ What was is put back by a run with the registry as it is in the repository, whic
 
 import csv
 import re
+import secrets
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -42,6 +43,7 @@ DELEGATE, LEAVING = "1041", "1037"
 CLOSED = "mytho.tanmychanh"
 """A unit, that of the one who goes."""
 NEW_UNIT, NEW_ALIAS, NEW_NAME = "mytho", "thu.trungan", "Lý Quốc Nháp"
+NEW_ADDRESS = "dia.chi.moi"
 LIST, LIST_REMOVED, LIST_NAME = "canbo.stttt", "thutruong", "Toàn Sở"
 DOMAIN, OLD_DOMAIN = "moi.example", "tinh-cu.example"
 """A further domain that comes, and one that goes."""
@@ -351,6 +353,70 @@ def working_as(site: Site, account: Account, unit: str) -> Iterator[tuple[Alive,
         yield lambda: works(session.noop), writes
 
 
+@pytest.mark.regulation("3.1b", "10")
+def test_a_new_address_by_a_spreadsheet_leaves_the_former_one_and_the_mailbox(
+    site: Site, before: Entries, tmp_path: Path
+) -> None:
+    dn = f"employeeNumber={NAMED},ou=people,{site.base_dn}"
+    (former,) = before[dn.lower()]["mail"]
+    account, address = handed_over(site)[former], f"{NEW_ADDRESS}@{site.domain}"
+    letter = clients.letter(former, former)
+
+    def named(rows: Table) -> Table:
+        return [row | ({"address": NEW_ADDRESS} if row["id"] == NAMED else {}) for row in rows]
+
+    def held(by: Account) -> list[int]:
+        with clients.imap(site, by) as client:
+            client.select_folder("INBOX", readonly=True)
+            return list(client.search(["HEADER", "Message-ID", letter["Message-ID"]]))
+
+    with clients.imap(site, account) as client:
+        client.append("INBOX", letter.as_bytes())
+    assert rcpt(site, address)[0] == 550
+    write_registry(site, tmp_path / "registry", workbook=True, people=named)
+    with restored(site, dn, "mail", "mailLocalAddress"):
+        with overlaid(f'[accounts]\nregistry = "{tmp_path / "registry"}"\n'):
+            assert plan(site) == EXIT_CHANGES
+            assert apply(site) == EXIT_DONE
+            assert plan(site) == EXIT_DONE
+        until(lambda: rcpt(site, address)[0] == 250, "mail to the new address")
+        assert rcpt(site, former)[0] == 250
+        assert len(held(replace(account, address=address))) == 1
+        assert handed_over(site)[address].password == account.password
+    with clients.imap(site, account) as client:
+        client.select_folder("INBOX")
+        client.delete_messages(client.search(["HEADER", "Message-ID", letter["Message-ID"]]))
+        client.expunge()
+
+
+def test_an_entry_that_the_registry_did_not_make_is_named_and_never_written(
+    site: Site, before: Entries, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert before
+    dn = f"{OTHERS}{secrets.token_hex(6)},ou=people,{site.base_dn.lower()}"
+
+    def renamed(rows: Table) -> Table:
+        return [row | ({"title": "Văn thư"} if row["id"] == NAMED else {}) for row in rows]
+
+    def as_it_is() -> str:
+        host = clients.address_of(site, "directory")
+        return remote.shell(site, host, f"{SEARCH} -b '{dn}' -s base '*' +")
+
+    changed(site, dn, "changetype: add", "objectClass: inetOrgPerson", "cn: La", "sn: La")
+    try:
+        was = as_it_is()
+        assert "entryCSN: " in was
+        write_registry(site, tmp_path / "registry", people=renamed)
+        with overlaid(f'[accounts]\nregistry = "{tmp_path / "registry"}"\n'):
+            capsys.readouterr()
+            assert plan(site) == EXIT_CHANGES
+            assert f"not of the registry, left alone: {dn}" in capsys.readouterr().out
+            assert apply(site) == EXIT_DONE
+        assert as_it_is() == was
+    finally:
+        changed(site, dn, "changetype: delete")
+
+
 @pytest.mark.regulation("8")
 def test_half_a_registry_is_stopped(
     site: Site,
@@ -394,16 +460,18 @@ def changed(site: Site, dn: str, *lines: str) -> None:
 def restored(site: Site, dn: str, *names: str) -> Iterator[dict[str, list[str]]]:
     """An entry whose attributes are behind the block what they were before it."""
     (was,) = ask(site, f"-b '{dn}' -s base").values()
-    yield was
-    (now,) = ask(site, f"-b '{dn}' -s base").values()
-    steps = [
-        line
-        for name in names
-        if was.get(name) != now.get(name)
-        for line in (f"replace: {name}", *(f"{name}: {v}" for v in was.get(name, [])), "-")
-    ]
-    if steps:
-        changed(site, dn, "changetype: modify", *steps)
+    try:
+        yield was
+    finally:
+        (now,) = ask(site, f"-b '{dn}' -s base").values()
+        steps = [
+            line
+            for name in names
+            if was.get(name) != now.get(name)
+            for line in (f"replace: {name}", *(f"{name}: {v}" for v in was.get(name, [])), "-")
+        ]
+        if steps:
+            changed(site, dn, "changetype: modify", *steps)
 
 
 @pytest.mark.regulation("12")
