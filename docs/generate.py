@@ -164,9 +164,9 @@ def marked(folder: Path) -> dict[str, list[str]]:
                     isinstance(mark, ast.Call)
                     and ast.unparse(mark.func) == "pytest.mark.regulation"
                 ):
-                    article = ast.literal_eval(mark.args[0])
                     name = f"{path.relative_to(folder)}::{test.name}"
-                    found.setdefault(article, []).append(name)
+                    for argument in mark.args:
+                        found.setdefault(ast.literal_eval(argument), []).append(name)
     return found
 
 

@@ -11,7 +11,7 @@ example), Giả (made up). Units are numbered offices (phòng mẫu) of numbered
 
 import csv
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -104,19 +104,23 @@ def _code(index: int) -> str:
     return top if index % 10 == 0 else f"{top}.p{index % 10}"
 
 
-def write_csv(folder: Path, rows: Province) -> None:
-    """Write the three files."""
-    for name, table in rows.tables().items():
+Tables = Mapping[str, Sequence[Mapping[str, str]]]
+"""Rows by table; every row of a table has the same columns."""
+
+
+def write_csv(folder: Path, tables: Tables) -> None:
+    """Write a file a table."""
+    for name, table in tables.items():
         with (folder / f"{name}.csv").open("w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, table[0], lineterminator="\n")
             writer.writeheader()
             writer.writerows(table)
 
 
-def write_workbook(folder: Path, rows: Province) -> None:
+def write_workbook(folder: Path, tables: Tables) -> None:
     """Write the spreadsheet."""
     book = openpyxl.Workbook(write_only=True)
-    for name, table in rows.tables().items():
+    for name, table in tables.items():
         sheet = book.create_sheet(name)
         sheet.append(list(table[0]))
         for row in table:
@@ -129,7 +133,7 @@ def main() -> None:
     count, *rest = sys.argv[1:]
     if rest:
         write = write_workbook if rest[2:] == ["xlsx"] else write_csv
-        write(Path(rest[1]), province(int(count), int(rest[0])))
+        write(Path(rest[1]), province(int(count), int(rest[0])).tables())
         return
     with open("inventories/local/registry/units.csv", encoding="utf-8") as file:  # noqa: PTH123
         units = [row["code"] for row in csv.DictReader(file)]

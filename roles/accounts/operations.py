@@ -128,7 +128,7 @@ def registry_entries(planner: Planner, site: Site, password_file: str) -> Comman
     )
     if not state.is_executing:
         alien = [f"not of the registry, left alone: {dn}" for dn in plan.unmanaged]
-        for line in (*planner.registry.notes, *alien, *plan.words):
+        for line in (*planner.registry.notes, *alien, *plan.words, *plan.coming):
             logger.info(f"{host.print_prefix}{line}")
     if words := refusal(plan, settings, host.data.get("removals")):
         if not state.is_executing:

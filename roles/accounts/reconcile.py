@@ -37,7 +37,7 @@ from roles.accounts.registry import (
     State,
     Unit,
 )
-from roles.accounts.report import report
+from roles.accounts.report import ahead, report
 from roles.accounts.settings import AccountsSettings
 from roles.common.errors import SiteError
 from roles.directory.ldif import Attributes, Change, Entries, normalized, same_set
@@ -168,6 +168,8 @@ class Plan:
     """Mailboxes that would be locked or depart, by the registry and not by time alone."""
     in_service: int = 0
     """Mailboxes that are in service now."""
+    coming: tuple[str, ...] = ()
+    """What time alone will bring, in words; no step of this plan."""
 
 
 def reconcile(registry: Registry, present: Entries, target: Target) -> Plan:
@@ -696,6 +698,46 @@ class _Reconciliation:
                         "both on one store"
                     )
 
+    def _check_moves(self) -> None:
+        """Refuse a move that leaves rights on the former unit's mailbox without a new decision.
+
+        Decided is what a row of delegations gives from today on or later. The day alone counts, not
+        whether the row is new: a run that was cut off is completed by the same rule.
+        """
+        registry, target = self.registry, self.target
+        moved: dict[tuple[str, str], Person] = {}
+        for person in registry.people.values():
+            before = one(
+                self.present.get(normalized(target.person(person.id)), {}), "departmentNumber"
+            )
+            if before not in ("", person.unit) and before in registry.units:
+                moved[person.id, before] = person
+        if not moved:
+            return
+        today = target.now.astimezone(ZoneInfo(target.timezone)).date()
+        decided: set[tuple[str, str]] = set()
+        held: dict[tuple[str, tuple[str, str]], set[str]] = {}
+        for given in registry.delegations:
+            who = given.person, given.unit
+            if who not in moved or (given.until or today) < today:
+                continue
+            if given.since and given.since >= today:
+                decided.add(who)
+            else:
+                place = registry.places.get(given, "delegations")
+                held.setdefault((place, who), set()).add(given.right)
+        said = {key: f"may {' '.join(sorted(rights_))} there" for key, rights_ in held.items()}
+        for person_id, code in moved:
+            if registry.units[code].head == person_id and (person_id, code) not in decided:
+                said[registry.places.get(code, "units"), (person_id, code)] = "is its head"
+        for (place, (person_id, code)), still in said.items():
+            self.mistakes.append(
+                f"{place}: person {person_id} moves from {code} to "
+                f"{moved[person_id, code].unit} and still {still}; expected no right on the former "
+                "unit's mailbox, or, if that is meant, a row of delegations with since from "
+                f"{today} on"
+            )
+
     # -- the plan ------------------------------------------------------------------------------
 
     def plan(self) -> Plan:
@@ -727,6 +769,7 @@ class _Reconciliation:
                         "expected another ID or code, or its attribute managedBy set to registry"
                     )
         self._hand_over(wanted, by_key)
+        self._check_moves()
         if self.mistakes:
             raise SiteError("\n".join(sorted(self.mistakes)))
         self._reserve_lost(wanted, by_key, gone)
@@ -770,10 +813,8 @@ class _Reconciliation:
             for person_id, mailbox in sorted(people.items())
             if normalized(mailbox.dn) not in self.present or person_id in returning
         )
-        words = report(
-            changes, self.before, {key: wanted[dn] for key, dn in by_key.items()},
-            self.target.timezone,
-        )  # fmt: skip
+        after = {key: wanted[dn] for key, dn in by_key.items()}
+        words = report(changes, self.before, after, self.target.timezone)
         serving = [
             key
             for key, found in self.present.items()
@@ -782,6 +823,7 @@ class _Reconciliation:
         return Plan(
             tuple(changes), words, tuple(sorted(unmanaged)), people, units, new, returning,
             sum(self._removed(key, wanted[by_key[key]]) for key in serving), len(serving),
+            ahead(after, self.target.now, self.target.timezone),
         )  # fmt: skip
 
     def _removed(self, key: str, wanted: Attributes) -> bool:

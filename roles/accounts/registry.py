@@ -289,6 +289,8 @@ class Registry:
     domains: Mapping[str, MailDomain] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     """What was put right while reading."""
+    places: Mapping[str | Delegation, str] = field(default_factory=dict, compare=False)
+    """Where the head of a unit, by its code, and a delegation stand: file, line and column."""
 
     def root(self, code: str) -> str:
         """The code of the top unit above a unit, or its own."""
@@ -368,6 +370,10 @@ def load_registry(
         {address: one for address, (one, _) in lists.items()},
         {domain: one for domain, (one, _) in domains.items()},
         tuple(report.notes),
+        {
+            **{code: row.cell("head") for code, (unit, row) in units.items() if unit.head},
+            **{given: row.cell("person") for given, row in delegations.items()},
+        },
     )
 
 

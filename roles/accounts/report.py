@@ -4,11 +4,11 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-from roles.accounts.lifecycle import IN_SERVICE, one
+from roles.accounts.lifecycle import IN_SERVICE, one, written
 from roles.accounts.registry import EVERY_UNIT
 from roles.directory.ldif import Attributes, Change, Entries, normalized
 
@@ -28,6 +28,8 @@ _HEADINGS = {
     _LISTS: "Distribution lists", _DOMAINS: "Further domains", _ADDRESSES: "Addresses",
 }  # fmt: skip
 _CONTAINERS = ("ou=units,", "ou=people,", "ou=mailboxes,", "ou=lists,", "ou=domains,")
+_AHEAD = timedelta(days=30)
+"""How far ahead a plan tells what time alone will bring."""
 _MANY = 8
 """More values than these are counted where a new entry is shown."""
 
@@ -70,6 +72,32 @@ def report(
     counts = Counter(line.kind for line in lines)
     result.append(", ".join(f"{counts[kind]} {kind}" for kind in _KINDS if counts[kind]))
     return tuple(result)
+
+
+def ahead(wanted: Entries, now: datetime, timezone: str) -> tuple[str, ...]:
+    """What time alone will bring to mailboxes within the next days, once the plan was carried out.
+
+    Args:
+        wanted: the registry's entries as they shall be; by normalised DN.
+        now: the moment that counts.
+        timezone: by whose clock moments are shown.
+    """
+    zone, last = ZoneInfo(timezone), written(now + _AHEAD)
+    found = []
+    for dn, entry in wanted.items():
+        state = one(entry, "mailboxState")
+        if state in IN_SERVICE:
+            moment, what = one(entry, "mailboxExpires"), "departs"
+        else:
+            moment = one(entry, "mailboxRetainUntil")
+            what = "is archived" if state == "departed" else "is purged"
+        if moment and moment <= last:
+            rdn, _, above = dn.partition(",")
+            found.append((moment, f"{_described(above, rdn, entry)[1]} {what}"))
+    if not found:
+        return ()
+    heading = f"By time alone, within {_AHEAD.days} days"
+    return heading, *(f"  {_clock(moment, zone)}: {what}" for moment, what in sorted(found))
 
 
 def _lines(change: Change, present: Entries, wanted: Entries, zone: ZoneInfo) -> list[_Line]:

@@ -80,4 +80,5 @@ class AccountsSettings(Settings):
     """From which hour of the day those letters are sent, by the province's clock."""
     lifecycle_refresh: Duration = Field(default="10s", validate_default=True, ge=1, le=20)
     """How often the directory hosts look for what time alone brings: service that ends,
-    delegations that begin or end, former addresses."""
+    delegations that begin or end, former addresses. With `mailstore.access_refresh` at most 30
+    seconds: access ends within a minute."""

@@ -140,20 +140,21 @@ class Row:
         """The place for a mistake in another table: `people.csv, line 4`."""
         return f"{self.source.title}, {self.where}"
 
+    def cell(self, column: str) -> str:
+        """The place of a cell: `registry/people.csv: line 4, column unit`."""
+        return f"{self.source.at(self.number)}, column {self.labels.get(column, column)}"
+
     def wrong(self, column: str, found: str, expected: str) -> None:
         """Note a mistake."""
         self.report.wrong(
-            f"{self.source.at(self.number)}, column {self.labels.get(column, column)}: {found}; "
-            f"expected {expected}",
+            f"{self.cell(column)}: {found}; expected {expected}",
             self.source.order,
             self.number,
         )
 
     def note(self, column: str, what: str) -> None:
         """Note what was put right."""
-        self.report.notes.append(
-            f"{self.source.at(self.number)}, column {self.labels.get(column, column)}: {what}"
-        )
+        self.report.notes.append(f"{self.cell(column)}: {what}")
 
     def text(self, column: str, pattern: re.Pattern[str] | None, expected: str) -> str:
         """A cell that may be empty and otherwise fits a pattern."""

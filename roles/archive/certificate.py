@@ -35,6 +35,8 @@ def certificate(record: Mapping[str, Any]) -> str:
         "BIÊN BẢN HỦY BẢN LƯU TRỮ HỘP THƯ ĐIỆN TỬ\n\n"
         f"{body}\n\n"
         "Bản lưu trữ và mục lục của nó đã bị xóa khỏi kho thư; không còn khôi phục được từ đó.\n"
+        "Bản sao lưu của hệ thống lập trước lúc hủy còn chứa bản lưu trữ này, đã mã hóa,\n"
+        "cho đến khi hết hạn giữ bản sao lưu.\n"
     )
 
 

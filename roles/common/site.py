@@ -63,6 +63,8 @@ _Name = Annotated[str, StringConstraints(pattern=_NAME)]
 _Domain = Annotated[str, StringConstraints(pattern=r"^([a-z0-9-]+\.)+[a-z]{2,}$")]
 _LDAPS = 636
 """Where a directory answers."""
+_REFRESHES = 30
+"""Seconds between the end of a delegation and its effect that waiting may take."""
 _EXPANDED = "$`\\\"'"
 """What a shell's here-document, Postfix or a quoted value would take for more than text."""
 
@@ -383,6 +385,7 @@ def parse(document: dict[str, Any], source: Path, instance: str = "up") -> Site:
             for name in host_tables
         }
         _check_ports(cast(dict[str, HostTable], host_tables), books, mistakes)
+    _check_refreshes([settings, *host_settings.values()], mistakes)
     if mistakes:
         raise SiteError("\n".join(f"{source}: {mistake}" for mistake in mistakes))
     assert table is not None  # noqa: S101 - otherwise there were mistakes
@@ -469,6 +472,24 @@ def _check_ports(
                 f"addressbook.port: {port} is the directory's on {name}, which is a front as well; "
                 "expected another port there, such as 3269"
             )
+
+
+def _check_refreshes(tables: Sequence[Mapping[str, Settings | None]], mistakes: list[str]) -> None:
+    """Check that what time ends is over within a minute, though two programs wait in turn.
+
+    The second directory host acts 20 s later than the first; the rest is for the work.
+    """
+    at_most = {
+        (role, name): max(getattr(table.get(role), name, 0) for table in tables)
+        for role, name in (("accounts", "lifecycle_refresh"), ("mailstore", "access_refresh"))
+    }
+    (waits, then), together = at_most.values(), sum(at_most.values())
+    if together > _REFRESHES:
+        mistakes.append(
+            f"mailstore.access_refresh: {then} s, after up to {waits} s of "
+            f"accounts.lifecycle_refresh; expected at most {_REFRESHES} s together, so that access "
+            "ends within a minute"
+        )
 
 
 def _hosts(table: SiteTable, tables: dict[str, HostTable]) -> dict[str, SiteHost]:

@@ -58,9 +58,10 @@ class MailstoreSettings(Settings):
         default="5s", validate_default=True
     )
     """How often stores and fronts ask every directory whether somebody's access changed: from 1 to
-    30 seconds. A locked account is out, and what a member lost is out of reach, seconds later. A
-    group that somebody joins and leaves again within that time goes unnoticed: a session that was
-    opened in between reads its mailbox until it ends."""
+    30 seconds, with `accounts.lifecycle_refresh` together at most 30. A locked account is out, and
+    what a member lost is out of reach, seconds later. A group that somebody joins and leaves again
+    within that time goes unnoticed: a session that was opened in between reads its mailbox until it
+    ends."""
     user_connections: int = Field(default=30, ge=5)
     """Connections of one account from one address, for each protocol."""
     sessions: int = Field(default=4000, ge=100)

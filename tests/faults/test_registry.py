@@ -5,15 +5,17 @@ What was is put back by a run with the registry as it is in the repository, whic
 
 import csv
 import re
+import secrets
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from imapclient.exceptions import LoginError
+from imapclient import IMAPClient
+from imapclient.exceptions import IMAPClientError, LoginError
 
 from deploy.run import EXIT_CHANGES, EXIT_DONE, EXIT_ERROR, run
 from roles.accounts.lifecycle import written
@@ -24,7 +26,9 @@ from roles.directory.tree import service_dn
 from tests import clients, remote
 from tests.clients import Account
 from tests.deploys import overlaid
+from tests.mail.test_access_ends import WITHIN, Alive, sends, works
 from tests.mail.test_mta_mx import rcpt
+from tests.registry import write_csv, write_workbook
 from tests.waiting import until
 
 SEARCH = "ldapsearch -Q -Y EXTERNAL -H ldapi:/// -LLL -o ldif-wrap=no"
@@ -39,6 +43,7 @@ DELEGATE, LEAVING = "1041", "1037"
 CLOSED = "mytho.tanmychanh"
 """A unit, that of the one who goes."""
 NEW_UNIT, NEW_ALIAS, NEW_NAME = "mytho", "thu.trungan", "Lý Quốc Nháp"
+NEW_ADDRESS = "dia.chi.moi"
 LIST, LIST_REMOVED, LIST_NAME = "canbo.stttt", "thutruong", "Toàn Sở"
 DOMAIN, OLD_DOMAIN = "moi.example", "tinh-cu.example"
 """A further domain that comes, and one that goes."""
@@ -54,18 +59,33 @@ class Record:
     """Of a modification: the new values, without what the server itself writes."""
 
 
-def changed_registry(site: Site, folder: Path) -> None:
-    """Write the environment's registry into `folder`, with every kind of change."""
+def write_registry(
+    site: Site, folder: Path, *, workbook: bool = False, **edits: Callable[[Table], Table]
+) -> None:
+    """Write the environment's registry into `folder`.
 
-    def edited(name: str, edit: Callable[[Table], Table]) -> None:
-        source = site.folder / site.of(AccountsSettings).registry / name
+    Args:
+        site: the environment.
+        folder: is made.
+        workbook: as one spreadsheet instead of CSV files.
+        edits: what becomes of tables, by name.
+    """
+    folder.mkdir()
+    tables: dict[str, Table] = {}
+    for source in sorted((site.folder / site.of(AccountsSettings).registry).glob("*.csv")):
         with source.open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
-        columns = list(rows[0])
-        with (folder / name).open("w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, columns, restval="")
-            writer.writeheader()
-            writer.writerows(edit(rows))
+        edited = edits[source.stem](rows) if source.stem in edits else rows
+        names = dict.fromkeys(name for row in [*rows, *edited] for name in row)
+        tables[source.stem] = [{name: row.get(name, "") for name in names} for row in edited]
+    if workbook:
+        write_workbook(folder, tables)
+    else:
+        write_csv(folder, tables)
+
+
+def changed_registry(site: Site, folder: Path) -> None:
+    """Write the environment's registry into `folder`, with every kind of change."""
 
     def people(rows: Table) -> Table:
         for row in rows:
@@ -84,12 +104,14 @@ def changed_registry(site: Site, folder: Path) -> None:
                 row["name"] = LIST_NAME
         return [row for row in rows if row["address"] != LIST_REMOVED]
 
-    folder.mkdir()
-    edited("people.csv", people)
-    edited("units.csv", lambda rows: [row for row in rows if row["code"] != CLOSED])
-    edited("delegations.csv", lambda rows: rows)
-    edited("lists.csv", lists)
-    edited("domains.csv", lambda _: [{"domain": DOMAIN}])
+    write_registry(
+        site,
+        folder,
+        people=people,
+        units=lambda rows: [row for row in rows if row["code"] != CLOSED],
+        lists=lists,
+        domains=lambda _: [{"domain": DOMAIN}],
+    )
 
 
 def apply(site: Site) -> int:
@@ -258,6 +280,143 @@ def test_changes_of_the_registry_reach_the_directory_and_nothing_else(
         assert client.folder_exists("INBOX")
 
 
+@pytest.mark.regulation("12", "13")
+def test_who_moves_keeps_the_mailbox_and_is_out_of_the_former_units_at_once(
+    site: Site, before: Entries, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    entry = before[f"employeenumber={MOVED},ou=people,{site.base_dn.lower()}"]
+    account, (unit,) = handed_over(site)[entry["mail"][0]], entry["departmentNumber"]
+    row = {"unit": unit, "person": MOVED, "right": "read file send"}
+
+    def moved(rows: Table) -> Table:
+        return [row | ({"unit": NEW_UNIT} if row["id"] == MOVED else {}) for row in rows]
+
+    def given(rows: Table) -> Table:
+        return [*rows, row]
+
+    write_registry(site, tmp_path / "member", delegations=given)
+    write_registry(site, tmp_path / "stays", delegations=given, people=moved)
+    write_registry(site, tmp_path / "moved", people=moved)
+
+    def laid(name: str) -> AbstractContextManager[None]:
+        return overlaid(f'[accounts]\nregistry = "{tmp_path / name}"\n')
+
+    with laid("member"):
+        assert apply(site) == EXIT_DONE
+    with working_as(site, account, unit) as (reads, writes):
+        member = content(site)
+        with laid("stays"):
+            for act in (plan, apply):
+                capsys.readouterr()
+                assert act(site) == EXIT_ERROR
+                said = f"column person: person {MOVED} moves from {unit} to {NEW_UNIT} and still"
+                assert said in capsys.readouterr().out
+        assert content(site) == member
+        assert reads()
+        assert writes()
+        with laid("moved"):
+            assert apply(site) == EXIT_DONE
+            until(lambda: not reads() and not writes(), "the end of every right", WITHIN)
+            assert plan(site) == EXIT_DONE
+        with clients.imap(site, account) as client:
+            assert client.folder_exists("INBOX")
+            assert not client.folder_exists(clients.unit_folder(site, unit))
+
+
+@contextmanager
+def working_as(site: Site, account: Account, unit: str) -> Iterator[tuple[Alive, Alive]]:
+    """Sessions of somebody who reads a unit's mailbox, and who sends in the unit's name.
+
+    Gives whether each still can; the one that sends goes on for its own address.
+    """
+    folder, address = clients.unit_folder(site, unit), f"{unit}@{site.domain}"
+    with ExitStack() as stack:
+
+        def reading() -> IMAPClient | None:
+            """One that is ended while it opens, for the rights are just given, comes again."""
+            with ExitStack() as attempt, suppress(OSError, IMAPClientError):
+                client = attempt.enter_context(clients.imap(site, account))
+                client.select_folder(folder, readonly=True)
+                stack.enter_context(attempt.pop_all())
+                return client
+            return None
+
+        session = until(reading, "a session that reads the unit", WITHIN, pause=1)
+        assert session
+        sender = stack.enter_context(clients.submission(site, account))
+
+        def writes() -> bool:
+            assert sends(sender, account, account.address)
+            return sends(sender, account, address)
+
+        until(writes, "the right to send", WITHIN, pause=5)
+        yield lambda: works(session.noop), writes
+
+
+@pytest.mark.regulation("3.1b", "10")
+def test_a_new_address_by_a_spreadsheet_leaves_the_former_one_and_the_mailbox(
+    site: Site, before: Entries, tmp_path: Path
+) -> None:
+    dn = f"employeeNumber={NAMED},ou=people,{site.base_dn}"
+    (former,) = before[dn.lower()]["mail"]
+    account, address = handed_over(site)[former], f"{NEW_ADDRESS}@{site.domain}"
+    letter = clients.letter(former, former)
+
+    def named(rows: Table) -> Table:
+        return [row | ({"address": NEW_ADDRESS} if row["id"] == NAMED else {}) for row in rows]
+
+    def held(by: Account) -> list[int]:
+        with clients.imap(site, by) as client:
+            client.select_folder("INBOX", readonly=True)
+            return list(client.search(["HEADER", "Message-ID", letter["Message-ID"]]))
+
+    with clients.imap(site, account) as client:
+        client.append("INBOX", letter.as_bytes())
+    assert rcpt(site, address)[0] == 550
+    write_registry(site, tmp_path / "registry", workbook=True, people=named)
+    with restored(site, dn, "mail", "mailLocalAddress"):
+        with overlaid(f'[accounts]\nregistry = "{tmp_path / "registry"}"\n'):
+            assert plan(site) == EXIT_CHANGES
+            assert apply(site) == EXIT_DONE
+            assert plan(site) == EXIT_DONE
+        until(lambda: rcpt(site, address)[0] == 250, "mail to the new address")
+        assert rcpt(site, former)[0] == 250
+        assert len(held(replace(account, address=address))) == 1
+        assert handed_over(site)[address].password == account.password
+    with clients.imap(site, account) as client:
+        client.select_folder("INBOX")
+        client.delete_messages(client.search(["HEADER", "Message-ID", letter["Message-ID"]]))
+        client.expunge()
+
+
+def test_an_entry_that_the_registry_did_not_make_is_named_and_never_written(
+    site: Site, before: Entries, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert before
+    dn = f"{OTHERS}{secrets.token_hex(6)},ou=people,{site.base_dn.lower()}"
+
+    def renamed(rows: Table) -> Table:
+        return [row | ({"title": "Văn thư"} if row["id"] == NAMED else {}) for row in rows]
+
+    def as_it_is() -> str:
+        host = clients.address_of(site, "directory")
+        return remote.shell(site, host, f"{SEARCH} -b '{dn}' -s base '*' +")
+
+    changed(site, dn, "changetype: add", "objectClass: inetOrgPerson", "cn: La", "sn: La")
+    try:
+        was = as_it_is()
+        assert "entryCSN: " in was
+        write_registry(site, tmp_path / "registry", people=renamed)
+        with overlaid(f'[accounts]\nregistry = "{tmp_path / "registry"}"\n'):
+            capsys.readouterr()
+            assert plan(site) == EXIT_CHANGES
+            assert f"not of the registry, left alone: {dn}" in capsys.readouterr().out
+            assert apply(site) == EXIT_DONE
+        assert as_it_is() == was
+    finally:
+        changed(site, dn, "changetype: delete")
+
+
 @pytest.mark.regulation("8")
 def test_half_a_registry_is_stopped(
     site: Site,
@@ -301,16 +460,18 @@ def changed(site: Site, dn: str, *lines: str) -> None:
 def restored(site: Site, dn: str, *names: str) -> Iterator[dict[str, list[str]]]:
     """An entry whose attributes are behind the block what they were before it."""
     (was,) = ask(site, f"-b '{dn}' -s base").values()
-    yield was
-    (now,) = ask(site, f"-b '{dn}' -s base").values()
-    steps = [
-        line
-        for name in names
-        if was.get(name) != now.get(name)
-        for line in (f"replace: {name}", *(f"{name}: {v}" for v in was.get(name, [])), "-")
-    ]
-    if steps:
-        changed(site, dn, "changetype: modify", *steps)
+    try:
+        yield was
+    finally:
+        (now,) = ask(site, f"-b '{dn}' -s base").values()
+        steps = [
+            line
+            for name in names
+            if was.get(name) != now.get(name)
+            for line in (f"replace: {name}", *(f"{name}: {v}" for v in was.get(name, [])), "-")
+        ]
+        if steps:
+            changed(site, dn, "changetype: modify", *steps)
 
 
 @pytest.mark.regulation("12")
@@ -339,6 +500,33 @@ def test_a_delegation_begins_and_ends_by_itself(site: Site) -> None:
             changed(site, given, "changetype: modify", "add: validUntil", f"validUntil: {soon(3)}")
             until(lambda: NEW_UNIT not in opens(), "the end of the delegation")
             assert person not in readers()
+        finally:
+            changed(site, given, "changetype: delete")
+    assert plan(site) == EXIT_DONE
+
+
+@pytest.mark.regulation("12")
+def test_when_a_delegation_is_over_reading_and_sending_end_within_a_minute(site: Site) -> None:
+    person = f"employeeNumber={DELEGATE},ou=people,{site.base_dn}"
+    mailbox = f"cn={NEW_UNIT},ou=mailboxes,{site.base_dn}"
+    given = f"cn={DELEGATE},{mailbox}"
+    with (
+        restored(site, person, "mailboxGroup", "mailboxSendAs") as was,
+        restored(site, mailbox, "mailboxReader", "mailboxSender"),
+    ):
+        try:
+            changed(
+                site, given, "changetype: add", "objectClass: mailboxDelegation",
+                f"cn: {DELEGATE}", f"delegate: {person}", "delegationRight: read",
+                "delegationRight: send", f"validFrom: {soon(1)}", "managedBy: registry",
+            )  # fmt: skip
+            with working_as(site, handed_over(site)[was["mail"][0]], NEW_UNIT) as (reads, writes):
+                ahead = 5
+                end = soon(ahead)
+                changed(site, given, "changetype: modify", "add: validUntil", f"validUntil: {end}")
+                assert reads()
+                assert writes()
+                until(lambda: not reads() and not writes(), "the end of both", ahead + WITHIN)
         finally:
             changed(site, given, "changetype: delete")
     assert plan(site) == EXIT_DONE

@@ -4,12 +4,15 @@ Most tests make somebody of their own and remove him afterwards; nobody of the r
 """
 
 import json
+import re
 import secrets
 import socket
 import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from datetime import datetime
+from itertools import pairwise
 
 import pytest
 from ldap3 import BASE, MODIFY_ADD, MODIFY_REPLACE, NONE, Connection, Server, Tls
@@ -676,6 +679,36 @@ def test_a_wrong_password_delays_the_next_attempt(
     assert not may_log_in(site, dn, "wrong")
     assert not may_log_in(site, dn, GOOD)
     until(lambda: may_log_in(site, dn, GOOD), "the delay to end", pause=0.5)
+
+
+@pytest.mark.regulation("13")
+def test_each_further_wrong_password_delays_longer(
+    site: Site, somebody: Callable[..., tuple[str, str]]
+) -> None:
+    dn, _ = somebody()
+    first = site.of(DirectorySettings).delay_first
+
+    def wrong() -> list[datetime]:
+        """Try once more; when wrong passwords were compared, which none is during a delay."""
+        assert not may_log_in(site, dn, "wrong")
+        said = shell(
+            site, address_of(site, "directory"),
+            "ldapsearch -Q -Y EXTERNAL -H ldapi:/// -LLL -o ldif-wrap=no -s base "
+            f"-b '{dn}' pwdFailureTime",
+        )  # fmt: skip
+        times = re.findall(r"(?m)^pwdFailureTime: (\d{14}\.\d+)Z$", said)
+        return sorted(datetime.strptime(f"{time}+0000", "%Y%m%d%H%M%S.%f%z") for time in times)
+
+    for number in range(1, 5):
+        times = until(
+            lambda: len(found := wrong()) >= number and found,  # noqa: B023
+            "the delay to end",
+            pause=0.2,
+        )
+    assert times
+    # slapd counts in whole seconds.
+    for number, (before, after) in enumerate(pairwise(times)):
+        assert (after - before).total_seconds() >= first * 2**number - 1, times
 
 
 # -- what it remembers --------------------------------------------------------------------------

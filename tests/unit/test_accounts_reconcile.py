@@ -858,6 +858,50 @@ def test_who_leaves_on_an_announced_day_is_not_counted() -> None:
     assert plan.removals == 0
 
 
+MOVES = (unit("a"), unit("b"))
+
+
+@pytest.mark.regulation("12")
+@pytest.mark.parametrize(
+    ("units", "rows", "refused"),
+    [
+        ((unit("a", head="1"), unit("b")), [], "units.csv: line 2: person 1 .* is its head;"),
+        (MOVES, [Delegation("a", "1", "send")], "d.csv: line 3: person 1 .* may send there;"),
+        (MOVES, [Delegation("a", "1", "read", date(2025, 12, 31))], "may read there;"),
+        (MOVES, [Delegation("a", "1", "read", None, date(2026, 1, 1))], "may read there;"),
+        (MOVES, [Delegation("a", "1", "read", None, date(2025, 12, 31))], ""),
+        (MOVES, [Delegation("b", "1", "read")], ""),
+        (MOVES, [Delegation("a", "1", "read", date(2026, 1, 1))], ""),
+        (MOVES, [Delegation("a", "1", "read", date(2026, 2, 1))], ""),
+        ((unit("a", head="1"), unit("b")), [Delegation("a", "1", "read", date(2026, 1, 1))], ""),
+        ((unit("b"),), [], ""),
+    ],
+)
+def test_who_moves_keeps_a_right_on_the_former_units_mailbox_only_if_that_is_decided(
+    units: Sequence[Unit], rows: Sequence[Delegation], refused: str
+) -> None:
+    base = TARGET.base
+    # `b` has the postmaster's mail where `a` is closed.
+    settings_ = TARGET.settings.model_copy(update={"postmaster_unit": units[-1].code})
+    directory = brought({}, registry([person("1")], MOVES))
+    after = replace(
+        registry([person("1", unit="b")], units, rows),
+        places={"a": "units.csv: line 2", **dict.fromkeys(rows, "d.csv: line 3")},
+    )
+    if refused:
+        with pytest.raises(SiteError, match=refused) as error:
+            planned(after, directory, settings=settings_)
+        assert "person 1 moves from a to b and still" in str(error.value)
+        assert "expected no right on the former unit's mailbox" in str(error.value)
+        assert "with since from 2026-01-01 on" in str(error.value)
+        return
+    directory = apply(directory, planned(after, directory, settings=settings_).changes)
+    assert directory[f"employeenumber=1,ou=people,{base}"]["departmentNumber"] == ["b"]
+    # Once moved, nothing is asked again, whatever day it is.
+    later = TARGET.now + timedelta(days=60)
+    planned(after, directory, settings=settings_, now=later)
+
+
 def test_a_mailbox_never_moves_by_the_way() -> None:
     two = ["store-a.example.vn", "store-b.example.vn"]
     wanted = registry([person("1", store="store-b")])
@@ -883,6 +927,33 @@ def test_the_postmasters_address_is_not_taken_from_a_person() -> None:
 
 
 # -- what a run says -------------------------------------------------------------------------------
+
+
+def test_the_plan_tells_what_time_alone_will_bring() -> None:
+    people = [
+        person("1", "Trần Thị Q", until=date(2026, 1, 30)),
+        person("2", "Lê Văn B", until=date(2026, 1, 31)),
+        person("3", "Ngô Văn C", state="departed"),
+        person("4", "Bùi Văn D", state="locked", until=date(2026, 1, 2)),
+        person("5", "Võ Văn E", unit="a"),
+    ]
+    directory = brought({}, registry(people))
+    heading, *lines = planned(registry(people), directory).coming
+    assert heading == "By time alone, within 30 days"
+    assert lines == [
+        "  2026-01-03 00:00: person 4 <dbv@example.vn> Bùi Văn D departs",
+        "  2026-01-06 07:00: person 3 <cnv@example.vn> Ngô Văn C is archived",
+        "  2026-01-31 00:00: person 1 <qtt@example.vn> Trần Thị Q departs",
+    ]
+    # `site-archive` on the store writes what follows.
+    archived = {"mailboxState": ["archived"], "mailboxRetainUntil": ["20260110000000Z"]}
+    dn = f"employeenumber=3,ou=people,{BASE}"
+    directory[dn] = directory[dn] | archived
+    later = planned(registry(people), directory)
+    assert later.changes == ()
+    assert "  2026-01-10 07:00: person 3 <cnv@example.vn> Ngô Văn C is purged" in later.coming
+    assert planned(registry([person("5")]), {}).coming == ()
+
 
 ALIEN = f"dn: employeeNumber=9,ou=people,{BASE}\nobjectClass: mailboxAccount\n\n"
 """An entry that the registry did not make."""

@@ -550,7 +550,7 @@ def test_a_whole_province_is_read_in_both_forms(tmp_path: Path) -> None:
     folders = [tmp_path / "csv", tmp_path / "xlsx"]
     for folder, write in zip(folders, (write_csv, write_workbook), strict=True):
         folder.mkdir()
-        write(folder, rows)
+        write(folder, rows.tables())
     settings = AccountsSettings(postmaster_unit="mau0")
     one, other = (load_registry(folder, settings, [], ["store-a"]) for folder in folders)
     assert one == other

@@ -248,6 +248,8 @@ def test_a_certificate_says_what_was_destroyed_when_why_and_by_whom() -> None:
         "SHA-256 của bản lưu trữ: abc", "Người thực hiện: quantri",
     ):  # fmt: skip
         assert line in text.splitlines()
+    # Not more than is true: the backups' own time is not over yet.
+    assert "Bản sao lưu của hệ thống lập trước lúc hủy còn chứa bản lưu trữ này" in text
 
 
 # -- settings --------------------------------------------------------------------------------------

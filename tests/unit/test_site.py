@@ -166,6 +166,14 @@ def test_every_setting_is_documented(role: str) -> None:
             "mailstore.quota",
             "'26GIGOTS' is not a size",
         ),
+        (
+            lambda d: (
+                d.update(accounts={"lifecycle_refresh": "11s"})
+                or d["hosts"]["mx1"].update(settings={"mailstore": {"access_refresh": "20s"}})
+            ),
+            "mailstore.access_refresh",
+            "20 s, after up to 11 s of accounts.lifecycle_refresh; expected at most 30 s together",
+        ),
     ],
 )
 def test_a_mistake_is_named_with_file_key_and_expectation(
