@@ -63,7 +63,4 @@ def test_the_world_knows_the_key(host: Host, site: Site, me: SiteHost) -> None:
 
 
 def test_it_says_nothing_but_what_it_signs(host: Host) -> None:
-    journal = host.check_output(
-        "journalctl --no-pager -o cat -b -u opendkim.service -p warning"
-    ).splitlines()
-    assert not journal
+    assert not host.check_output("journalctl -q --no-pager -o cat -b -t opendkim -p warning")
