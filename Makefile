@@ -1,6 +1,6 @@
 # What a person or CI runs; `make help` lists it.
 #   LAB=local|single|pair  the lab's inventory, for up, down, lab-*
-#   ENV=…                  an inventory, for plan, deploy, verify, secrets
+#   ENV=…                  an inventory, for plan, deploy, verify, dns, secrets
 #   LIMIT="mx1 store"      hosts or groups, for plan, deploy, verify
 #   REMOVALS=N             lock or close so many mailboxes, as the plan of the registry showed
 
@@ -62,6 +62,9 @@ backup: $(VENV) ## back every host up now (LIMIT="store1": some)
 verify: $(VENV) ## test the hosts, read-only
 	ENV=$(environment) LIMIT="$(LIMIT)" $(PYTHON) -m pytest tests/hosts
 
+dns: $(VENV) ## print what the public DNS must hold, as lines of a zone
+	@$(PYTHON) -m deploy.dns --env $(environment)
+
 secrets: $(VENV) ## make or complete the environment's secrets
 	@$(PYTHON) -m deploy.secrets $(environment)
 
@@ -114,4 +117,4 @@ $(VENV): requirements.lock pyproject.toml
 	@$(PYTHON) -m pip install --quiet --no-deps --no-build-isolation -e . >&2
 	@touch $@
 
-.PHONY: up down lab-info lab-shell plan deploy accounts-plan accounts backup-status backup verify secrets check test drill browser bench soak docs lock help
+.PHONY: up down lab-info lab-shell plan deploy accounts-plan accounts backup-status backup verify dns secrets check test drill browser bench soak docs lock help

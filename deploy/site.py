@@ -17,6 +17,7 @@ from roles.filtering import filtering
 from roles.mailstore import mailstore
 from roles.mta import mta
 from roles.publicdirectory import publicdirectory
+from roles.signing import signing
 from roles.webmail import webmail
 
 roles = roles_of(current_host())
@@ -33,6 +34,8 @@ if "database" in roles:
     database()
 if "filtering" in roles:
     filtering()
+if "signing" in roles:
+    signing()
 if "mta" in roles:
     mta()
 if "mailstore" in roles:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pyrage
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
@@ -22,6 +23,9 @@ from roles.common.errors import SiteError
 _ALPHABET = string.ascii_letters + string.digits
 _FORMER = {"doveadm_password"}
 """Secrets that nothing needs any more: a file that still has them is as good as one without."""
+
+_DKIM_BITS = (2048, 4096)
+"""What signers shall use at least, and verifiers need to take at most (RFC 8301, 3.2)."""
 
 
 def _password(length: int = 32) -> Any:
@@ -98,7 +102,7 @@ class Secrets(BaseModel):
     dkim_key: SecretStr = Field(
         default_factory=lambda: _pem(rsa.generate_private_key(public_exponent=65537, key_size=2048))
     )
-    """Private key that signs outgoing mail (PEM, RSA 2048, RFC 8301)."""
+    """Private key that signs outgoing mail (PEM, RSA of 2048 to 4096 bits, RFC 8301)."""
 
     def values(self) -> list[str]:
         """All secrets in clear, to redact them from diffs and logs."""
@@ -205,7 +209,27 @@ def _parse(source: Path, text: str, complete: bool) -> Secrets:
                 f"{source}: holds {', '.join(sorted(unused))}, which nothing uses; "
                 "run `make secrets` to leave it out"
             )
-        return Secrets.model_validate({name: values[name] for name in values if name not in unused})
+        known = Secrets.model_validate(
+            {name: values[name] for name in values if name not in unused}
+        )
     except (tomllib.TOMLDecodeError, ValidationError):
         # The parser's own message would quote the secrets.
         raise SiteError(f"{source}: is not a set of secrets; run `make secrets`") from None
+    if fault := _fault_of_dkim_key(known.dkim_key.get_secret_value()):
+        raise SiteError(
+            f"{source}: dkim_key: {fault}; expected an RSA private key of {_DKIM_BITS[0]} to "
+            f"{_DKIM_BITS[1]} bits in PEM, without a passphrase"
+        )
+    return known
+
+
+def _fault_of_dkim_key(pem: str) -> str | None:
+    """Why others would not take what the key signs, without a word of the key."""
+    try:
+        key = serialization.load_pem_private_key(pem.encode(), password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        return "is no private key that can be read"
+    if not isinstance(key, rsa.RSAPrivateKey):
+        return "is no RSA key"
+    shortest, longest = _DKIM_BITS
+    return None if shortest <= key.key_size <= longest else f"has {key.key_size} bits"

@@ -44,6 +44,7 @@ ROLES: Mapping[str, tuple[Group, ...]] = {
     "accounts": ("directory",),
     "database": ("database",),
     "filtering": ("mx", "store"),
+    "signing": ("mx",),
     "mta": ("mx", "front"),
     # After the MTA: on a front its SASL socket lies in Postfix' queue directory.
     "mailstore": ("store", "front"),

@@ -61,8 +61,9 @@ def mta() -> None:
     )
     if host.serves("mx"):
         _policy_services(names)
-        # The role filtering came before, and the group with it.
-        in_group(name="Postfix reaches the milter", user="postfix", group="defang")
+        # The roles of the milters came before, and their groups with them.
+        in_group(name="Postfix reaches the scanners", user="postfix", group="defang")
+        in_group(name="Postfix reaches the signer", user="postfix", group="opendkim")
     if host.serves("front"):
         _sending_limits(names)
 

@@ -103,12 +103,18 @@ def test_the_directory_answers_it(host: Host, site: Site) -> None:
 @pytest.mark.regulation("8")
 @pytest.mark.serving("mx")
 def test_no_letter_passes_unscanned(host: Host, site: Site, me: SiteHost) -> None:
-    milters = parameter(host, "smtpd_milters")
-    assert milters == ", ".join(site.of(MtaSettings, me.name).milters)
-    assert parameter(host, "non_smtpd_milters") == milters
+    scanners = parameter(host, "smtpd_milters")
+    assert scanners == ", ".join(site.of(MtaSettings, me.name).milters)
+    ours = parameter(host, "non_smtpd_milters")
+    assert ours == f"{scanners}, unix:/run/opendkim/opendkim.sock"
     assert parameter(host, "milter_default_action") == "tempfail"
     overridden = host.check_output("postconf -P")
-    assert "milters" not in overridden
+    # What Postfix writes itself is signed, and holds nothing to be scanned.
+    ports = ["10025", *(["submission", "submissions"] if me.serves("front") else [])]
+    assert {line for line in overridden.splitlines() if "milters" in line} == {
+        *(f"{port}/inet/smtpd_milters = $ours" for port in ports),
+        "notices/unix/non_smtpd_milters = $signer",
+    }
     assert "receive_override_options" not in overridden + host.check_output("postconf -n")
 
 

@@ -31,7 +31,7 @@ from tests.lab.machine import (
     packages_needed,
     require,
 )
-from tests.lab.outside.site import OUTSIDE, outside_of, quoted, serial, with_outside
+from tests.lab.outside.site import OUTSIDE, outside_of, serial, with_outside
 from tests.lab.podman import settings
 
 ORDINARY = Machine(
@@ -310,10 +310,6 @@ def test_the_outside_is_a_host_of_no_group() -> None:
     assert outside.reverse_zone == "0.77.10.in-addr.arpa"
     assert str(outside.gateway) == "10.77.0.1"
     assert str(outside.second_address) == "10.77.0.21"
-
-
-def test_a_long_record_is_cut_into_strings() -> None:
-    assert quoted("a" * 300) == f'"{"a" * 255}" "{"a" * 45}"'
 
 
 def test_a_zones_serial_follows_its_text() -> None:

@@ -82,11 +82,24 @@ def test_main_cf_refuses_to_pass_on_whatever_its_shape(environment: str, host: s
 )
 def test_an_mx_fails_closed(environment: str, host: str) -> None:
     main = parameters(rendered("postfix/main.cf", environment, host))
-    assert main["smtpd_milters"] == "unix:/var/spool/MIMEDefang/mimedefang.sock"
-    assert main["non_smtpd_milters"] == "$smtpd_milters"
+    assert main["scanners"] == "unix:/var/spool/MIMEDefang/mimedefang.sock"
+    assert main["signer"] == "unix:/run/opendkim/opendkim.sock"
+    assert main["smtpd_milters"] == "$scanners"
+    assert main["ours"] == "$scanners, $signer"
+    assert main["non_smtpd_milters"] == "$ours"
     assert main["milter_default_action"] == "tempfail"
-    for options in services(rendered("postfix/master.cf", environment, host)).values():
-        assert not any("milters" in option for option in options)
+    own = {
+        name: option
+        for name, options in services(rendered("postfix/master.cf", environment, host)).items()
+        for option in options
+        if "milters" in option
+    }
+    ports = ["10025", *(["submission", "submissions"] if host == "mail1" else [])]
+    assert own == {
+        **{f"{port}/inet": "smtpd_milters=$ours" for port in ports},
+        # Written by Postfix itself.
+        "notices/unix": "non_smtpd_milters=$signer",
+    }
 
 
 def test_a_front_hands_all_mail_to_an_mx() -> None:

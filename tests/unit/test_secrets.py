@@ -1,9 +1,12 @@
 """Secrets: generated once, encrypted for the operators, never shown."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pyrage
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from pydantic import SecretStr
 
 from roles.common import secrets
@@ -94,9 +97,7 @@ def test_every_secret_has_a_user() -> None:
         for path in (ROOT / folder).rglob("*")
         if path.suffix in (".py", ".j2") and path.name != "secrets.py"
     )
-    unused = {name for name in Secrets.model_fields if f"secrets.{name}" not in code}
-    # Waits for the role `signing`.
-    assert unused == {"dkim_key"}
+    assert not {name for name in Secrets.model_fields if f"secrets.{name}" not in code}
 
 
 def test_the_lab_makes_its_own_once(tmp_path: Path) -> None:
@@ -147,3 +148,46 @@ def test_the_labs_file_is_refused_without_being_quoted(tmp_path: Path) -> None:
 def test_nothing_shows_a_secret() -> None:
     made = Secrets()
     assert made.webmail_database_password.get_secret_value() not in repr(made) + str(made)
+
+
+def pem(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey, password: str = "") -> str:
+    hidden: serialization.KeySerializationEncryption = serialization.NoEncryption()
+    if password:
+        hidden = serialization.BestAvailableEncryption(password.encode())
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, hidden
+    ).decode()
+
+
+@pytest.mark.parametrize(
+    ("key", "fault"),
+    [
+        (lambda: pem(rsa.generate_private_key(65537, 1024)), "has 1024 bits"),  # noqa: S505
+        (lambda: pem(ec.generate_private_key(ec.SECP256R1())), "is no RSA key"),
+        (lambda: pem(rsa.generate_private_key(65537, 2048), "x"), "is no private key"),
+        (lambda: "MIIBIjANBgkq", "is no private key"),
+        (lambda: "", "is no private key"),
+    ],
+    ids=["short", "elliptic", "encrypted", "garbage", "empty"],
+)
+def test_a_key_that_signs_nothing_others_take_is_named(
+    environment: Path, key: Callable[[], str], fault: str
+) -> None:
+    wrong = key()
+    made = Secrets().model_copy(update={"dkim_key": SecretStr(wrong)})
+    target = secrets.encrypt(environment, made)
+    with pytest.raises(SiteError, match=rf"{target}: dkim_key: {fault}.*; expected an RSA") as said:
+        secrets.load(environment, None)
+    assert "2048 to 4096 bits" in str(said.value)
+    assert not wrong or wrong not in str(said.value)
+
+
+def test_a_key_as_opendkim_genkey_makes_it_is_taken(environment: Path) -> None:
+    key = rsa.generate_private_key(65537, 2048).private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.TraditionalOpenSSL,
+        serialization.NoEncryption(),
+    )
+    made = Secrets().model_copy(update={"dkim_key": SecretStr(key.decode())})
+    secrets.encrypt(environment, made)
+    assert secrets.load(environment, None) == made

@@ -80,7 +80,7 @@ def test_roles_come_in_the_order_of_deployment() -> None:
     everything = load("single").hosts["mail1"]
     assert roles_of(everything) == list(ROLES)
     assert roles_of(load("local").hosts["mx1"]) == [
-        "base", "certificates", "filtering", "mta", "backup",
+        "base", "certificates", "filtering", "signing", "mta", "backup",
     ]  # fmt: skip
 
 

@@ -1,19 +1,18 @@
 """Deploys `outside1`."""
 
-import base64
 from pathlib import Path
 from typing import Any
 
-from cryptography.hazmat.primitives import serialization
 from pyinfra.api.deploy import deploy
 
+from deploy.dns import records
 from roles.common.files import Check, ConfigFile, configure, directory
 from roles.common.packages import POSTFIX, Needed, packages
 from roles.common.rendering import render
 from roles.common.services import service
-from roles.common.site import Site, current_site
+from roles.common.site import current_site
 from tests.lab.outside import foreign
-from tests.lab.outside.site import outside_of, quoted, serial
+from tests.lab.outside.site import outside_of, serial
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -28,19 +27,13 @@ def _file(path: str, **values: Any) -> ConfigFile:
 def _zone(name: str) -> ConfigFile:
     """A zone's file; its serial number follows from its content."""
     path = f"/etc/unbound/zones/{name}.zone"
-    records = {"dkim": quoted(_dkim_record(current_site())), "quoted": quoted}
-    draft = _file(path, serial=0, **records)
-    return _file(path, serial=serial(draft.content.decode()), **records)
-
-
-def _dkim_record(site: Site) -> str:
-    """The public half of the key that signs the site's mail (RFC 6376, 3.6.1)."""
-    pem = site.secrets.dkim_key.get_secret_value().encode()
-    public = serialization.load_pem_private_key(pem, password=None).public_key()
-    encoded = public.public_bytes(
-        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
-    return f"v=DKIM1; k=rsa; p={base64.b64encode(encoded).decode()}"
+    published = records(current_site())
+    known = {
+        "records": published,
+        "addresses": {(record.name, record.value) for record in published if record.kind == "A"},
+    }
+    draft = _file(path, serial=0, **known)
+    return _file(path, serial=serial(draft.content.decode()), **known)
 
 
 def _zone_check(outside_domain: str, site_domain: str, reverse_zone: str) -> Check:

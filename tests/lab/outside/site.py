@@ -95,8 +95,3 @@ def with_outside(site: Site) -> Site:
 def serial(zone: str) -> int:
     """A serial number that changes with the zone's text."""
     return zlib.crc32(zone.encode())
-
-
-def quoted(text: str) -> str:
-    """Text as a TXT record holds it: strings of at most 255 characters."""
-    return " ".join(f'"{text[start : start + 255]}"' for start in range(0, len(text), 255))
