@@ -2,63 +2,23 @@
 
 Half of them are first deploys, half are changes of configuration. Every round starts from the same
 snapshot, kills pyinfra at one point, runs it again, and demands that nothing is left to do and that
-every host's files, packages and services equal those of the undisturbed run.
+every host's fingerprint (`tests.faults.fingerprint`) equals that of the undisturbed run.
 """
 
 import argparse
 import os
 import random
 import sys
-from dataclasses import dataclass
 
 from deploy.run import EXIT_DONE, run
-from roles.common.site import Site, load
-from tests import remote
+from roles.common.site import load
+from tests.faults.fingerprint import differences, fingerprint
 from tests.faults.interruption import Point, apply_and_kill, changed_settings, operations, points
 from tests.lab.lab import LabInstance
 
 INSTANCE = "test"
 _FRESH = "fresh"
 _DEPLOYED = "deployed"
-
-# What a machine makes for itself differs between two undisturbed runs, too.
-_OWN = (
-    "/etc/machine-id", "/etc/ssh/ssh_host_*", "/etc/ld.so.cache", "/etc/.pwd.lock", "*/passwd-",
-    "*/group-", "*/shadow*", "*/gshadow*", "*/subuid*", "*/subgid*", "/etc/site-tls/*.pem",
-    "/etc/ssl/private/*", "/etc/ssl/certs/ssl-cert-snakeoil.pem", "/etc/ssl/certs/java/*",
-    "/etc/apt/*", "/etc/mailname", "/etc/ldap/slapd.d/*",
-)  # fmt: skip
-_FINGERPRINT = (
-    "cd / && find /etc -xdev -type f "
-    + " ".join(f"! -path '{pattern}'" for pattern in _OWN)
-    + " -exec sha256sum {} + | sort -k2; dpkg-query -W -f '${Package} ${db:Status-Status}\\n';"
-    " systemctl list-units --type=service --state=running --no-legend --plain | cut -d' ' -f1"
-)
-
-
-@dataclass(frozen=True)
-class Difference:
-    """What one host has and the undisturbed one has not, or the other way round."""
-
-    host: str
-    lines: tuple[str, ...]
-
-
-def fingerprint(site: Site) -> dict[str, set[str]]:
-    """Files, packages and running services of every host."""
-    return {
-        host.name: set(remote.shell(site, host.address, _FINGERPRINT).splitlines())
-        for host in site.hosts.values()
-    }
-
-
-def differences(reference: dict[str, set[str]], found: dict[str, set[str]]) -> list[Difference]:
-    """Where two fingerprints differ, host by host."""
-    return [
-        Difference(host, tuple(sorted(reference[host] ^ found[host])))
-        for host in reference
-        if reference[host] != found[host]
-    ]
 
 
 def soak(environment: str, count: int, seed: int) -> int:

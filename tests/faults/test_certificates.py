@@ -1,7 +1,7 @@
 """A host's certificate is replaced: every port shows the new one, and nobody is cut off.
 
-As an ACME client would do it (`roles/certificates`): the certificate is moved into place from
-beside, nothing else.
+By a deploy, which renews what ends soon, and as an ACME client would do it (`roles/certificates`):
+the certificate is moved into place from beside, nothing else.
 """
 
 import sys
@@ -60,6 +60,14 @@ def shown(site: Site) -> dict[str, int]:
         for host in site.group(group)
         for port, start in ports.items()
     }
+
+
+def at_hosts(shown_there: dict[str, int]) -> dict[str, int]:
+    """The one serial number that each host shows; left out are hosts whose ports differ."""
+    serials: dict[str, set[int]] = {}
+    for at, found in shown_there.items():
+        serials.setdefault(at.partition(":")[0], set()).add(found)
+    return {name: found.pop() for name, found in serials.items() if len(found) == 1}
 
 
 def renewed(site: Site, host: SiteHost) -> int:
@@ -125,6 +133,28 @@ def test_every_port_shows_a_new_certificate_and_sessions_go_on(
         client.expunge()
     with clients.imap(site, official) as client:
         assert client.folder_exists("INBOX")
+
+
+@pytest.mark.usefixtures("kept")
+def test_a_deploy_renews_what_ends_soon(site: Site) -> None:
+    ending = {host.name: renewed(site, host) for host in hosts(site)}
+    until(lambda: at_hosts(shown(site)) == ending, f"certificates that end soon {ending}", pause=1)
+    assert run("apply", "site", site.environment, [], sys.stdout) == EXIT_DONE
+
+    def changed() -> dict[str, int]:
+        """One certificate a host on all of its ports, and no more the one that ends soon."""
+        found = at_hosts(shown(site))
+        return found if all(found.get(name, 0) not in (0, ending[name]) for name in ending) else {}
+
+    found = until(changed, "certificates of the deploy", pause=1)
+    for host in hosts(site):
+        # What is shown is what lies there, and it lasts.
+        text = remote.shell(site, host.address, f"cat {FOLDER}/cert.pem")
+        certificate = x509.load_pem_x509_certificate(text.encode())
+        assert certificate.serial_number == found[host.name]
+        lasting = timedelta(seconds=site.of(CertificatesSettings, host.name).renew_before)
+        assert certificate.not_valid_after_utc - datetime.now(UTC) > lasting
+    assert run("plan", "site", site.environment, [], sys.stdout) == EXIT_DONE
 
 
 @pytest.mark.usefixtures("kept")

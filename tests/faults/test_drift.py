@@ -1,6 +1,7 @@
 """What somebody changes by hand on a host shows up in the plan, and the next deploy mends it."""
 
 import io
+import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -9,6 +10,9 @@ import pytest
 from deploy.run import EXIT_CHANGES, EXIT_DONE, run
 from roles.common.site import Group, Site
 from tests import clients, remote
+
+FORMER = f"mat-khau-cu-{secrets.token_hex(8)}"
+"""What a host still holds after a rotation: a secret that is not among the site's any more."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,18 @@ DRIFT = (
     Drift(
         "store", "chmod 644 /etc/dovecot/private/ldap-password", "mode 644 -> 600",
         "test $(stat -c %a /etc/dovecot/private/ldap-password) = 600",
+    ),
+    # A file that is a secret, and one that holds a secret among other things.
+    Drift(
+        "mx", f"echo {FORMER} >> /etc/site-lists/ldap-password",
+        "/etc/site-lists/ldap-password: a secret, not shown, differs",
+        "! grep -q mat-khau-cu /etc/site-lists/ldap-password",
+    ),
+    Drift(
+        "mx",
+        "sed -i '/^bayes_sql_password /{p;s/^/# before: /;s/[^ ]*$/" + FORMER + "/}'"
+        " /etc/spamassassin/bayes.cf",
+        "-# ********", "! grep -q mat-khau-cu /etc/spamassassin/bayes.cf",
     ),
     Drift(
         "directory",
@@ -71,6 +87,7 @@ def test_drift_is_planned_and_mended(site: Site) -> None:
     assert code == EXIT_CHANGES
     for drift in DRIFT:
         assert drift.words in said
+    assert FORMER not in said
     for secret in site.secrets.values():
         assert not any(line in said for line in secret.splitlines() if "-----" not in line)
 

@@ -1,6 +1,7 @@
 """A change of configuration is cut off at random points, and the next run completes it.
 
-Afterwards the plan has nothing to do, and the services answer with the new values.
+Afterwards the plan has nothing to do, the services answer with the new values, and the hosts are as
+after an undisturbed run.
 """
 
 import random
@@ -16,16 +17,30 @@ from deploy.run import EXIT_CHANGES, EXIT_DONE, run
 from roles.common.site import Site
 from tests import clients, remote
 from tests.clients import Account
+from tests.faults.fingerprint import differences, fingerprint
 from tests.faults.interruption import apply_and_kill, changed_settings, operations, points
 
 POINTS = 3
 
 
 @pytest.fixture
-def changed(site: Site) -> Iterator[None]:
-    """The environment with other settings; its own are deployed again afterwards."""
+def undisturbed(site: Site) -> dict[str, set[str]]:
+    """The hosts as the change leaves them that nobody cuts off; then without the change again."""
     with changed_settings():
-        yield
+        assert apply(site) == EXIT_DONE
+        found = fingerprint(site)
+    assert apply(site) == EXIT_DONE
+    return found
+
+
+@pytest.fixture
+def changed(site: Site, undisturbed: dict[str, set[str]]) -> Iterator[dict[str, set[str]]]:
+    """The environment with other settings; its own are deployed again afterwards.
+
+    How the hosts shall be with them comes along.
+    """
+    with changed_settings():
+        yield undisturbed
     assert apply(site) == EXIT_DONE
 
 
@@ -65,9 +80,8 @@ def sessions(site: Site, account: Account, most: int) -> int:
         return most
 
 
-@pytest.mark.usefixtures("changed")
 def test_the_next_run_completes_a_change_that_was_cut_off(
-    site: Site, accounts: list[Account]
+    site: Site, accounts: list[Account], changed: dict[str, set[str]]
 ) -> None:
     seed = random.SystemRandom().randrange(10**6)
     print(f"seed {seed}")  # noqa: T201 - shown where the test fails
@@ -80,6 +94,7 @@ def test_the_next_run_completes_a_change_that_was_cut_off(
         apply_and_kill(site.environment, point)
     assert apply(site) == EXIT_DONE
     assert plan(site) == EXIT_DONE, "something was left to do"
+    assert not differences(changed, fingerprint(site))
     assert announced_size(site) == 40 * 2**20
     assert audit_kept(site).startswith("400+")
     assert sessions(site, person, 6) == 5

@@ -1,16 +1,26 @@
 """What `make lab-info` prints, taken at its word by a tool that knows nothing else."""
 
+import http.client
 import json
 import os
+import re
+import smtplib
+import socket
 import ssl
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
+from http import HTTPStatus
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from imapclient import IMAPClient
 from imapclient.exceptions import LoginError
+from ldap3 import NONE, SUBTREE, Connection, Server, Tls
+from ldap3.core.exceptions import LDAPInappropriateAuthenticationResult
 
 from roles.common.site import ROOT, Site
 from tests import clients
@@ -19,15 +29,20 @@ from tests.waiting import until
 KEYS = {"domain", "webmail_url", "ca_certificate", "hosts", "ssh", "accounts", "foreign"}
 
 
+def lab(site: Site, command: str, *words: str) -> str:
+    """What a command of the lab prints."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.lab", command, "--env", site.environment,
+         "--instance", os.environ.get("LAB_INSTANCE", "up"), *words],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return done.stdout
+
+
 @pytest.fixture(scope="module")
 def info(site: Site) -> dict[str, Any]:
     """The JSON on standard output."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.lab", "info", "--env", site.environment,
-         "--instance", os.environ.get("LAB_INSTANCE", "up")],
-        cwd=ROOT, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    told: dict[str, Any] = json.loads(done.stdout)
+    told: dict[str, Any] = json.loads(lab(site, "info"))
     return told
 
 
@@ -56,11 +71,21 @@ def test_its_paths_begin_at_the_projects_root(info: dict[str, Any]) -> None:
     ssl.create_default_context(cafile=str(ROOT / info["ca_certificate"]))
 
 
+def address_of(info: dict[str, Any], group: str) -> str:
+    """Address of the first host of a group, as it was printed."""
+    (host, *_) = [host for host in info["hosts"].values() if group in host["groups"]]
+    return str(host["address"])
+
+
+def trusting(info: dict[str, Any]) -> ssl.SSLContext:
+    """A TLS context that trusts the certificate that was printed."""
+    return ssl.create_default_context(cafile=str(ROOT / info["ca_certificate"]))
+
+
 def folders_of(info: dict[str, Any], account: dict[str, str]) -> set[str]:
     """What somebody sees by IMAP, asked with nothing but what was printed; nothing when refused."""
-    (front, *_) = [host for host in info["hosts"].values() if "front" in host["groups"]]
-    tls = ssl.create_default_context(cafile=str(ROOT / info["ca_certificate"]))
-    with IMAPClient(front["address"], ssl_context=tls, timeout=clients.SECONDS) as client:
+    address = address_of(info, "front")
+    with IMAPClient(address, ssl_context=trusting(info), timeout=clients.SECONDS) as client:
         try:
             client.login(account["address"], account["password"])
         except LoginError:
@@ -98,3 +123,121 @@ def test_two_people_share_a_unit_mailbox(
         for code in units
     }
     assert max(map(len, members.values())) >= 2, members
+
+
+def test_every_host_takes_its_key(site: Site, info: dict[str, Any]) -> None:
+    for name, host in info["hosts"].items():
+        done = subprocess.run(
+            [
+                "ssh", "-F", "none", "-i", info["ssh"]["key"],
+                *("-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes"),
+                # Whose host key it is was not printed.
+                *("-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"),
+                f"{info['ssh']['user']}@{host['address']}", "hostname -f; id -u",
+            ],
+            cwd=ROOT, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.stdout.split() == [site.hosts[name].fqdn, "0"], done.stderr
+
+
+@pytest.mark.parametrize("port", [smtplib.SMTP_PORT, 587])
+def test_the_foreign_host_sends_as_its_address(
+    info: dict[str, Any], people: list[dict[str, str]], port: int
+) -> None:
+    foreign, person = info["foreign"], people[0]
+    assert foreign["address"].endswith(f"@{foreign['domain']}")
+    message = clients.letter(foreign["address"], person["address"], subject="Từ ngoài")
+    with smtplib.SMTP(foreign["smtp_host"], port, timeout=clients.SECONDS) as client:
+        client.send_message(message)
+    with IMAPClient(
+        address_of(info, "front"), ssl_context=trusting(info), timeout=clients.SECONDS
+    ) as client:
+        client.login(person["address"], person["password"])
+        clients.wait_for(client, message)
+
+
+def page(url: str, address: str, tls: ssl.SSLContext) -> tuple[int, str]:
+    """Status and text of a page, asked at an address: the lab's names are not in every DNS."""
+    parts = urlsplit(url)
+    assert parts.scheme == "https"
+    assert parts.hostname is not None
+    connection = http.client.HTTPSConnection(parts.hostname, context=tls)
+    plain = socket.create_connection((address, parts.port or 443), timeout=clients.SECONDS)
+    connection.sock = tls.wrap_socket(plain, server_hostname=parts.hostname)
+    try:
+        connection.request("GET", parts.path)
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+    finally:
+        connection.close()
+
+
+def test_its_url_is_the_webmails(info: dict[str, Any]) -> None:
+    status, text = page(info["webmail_url"], address_of(info, "front"), trusting(info))
+    assert status == HTTPStatus.OK
+    assert 'name="_pass"' in text
+
+
+@contextmanager
+def ldap(info: dict[str, Any], group: str, name: str, password: str) -> Iterator[Connection]:
+    """Somebody who is bound by LDAPS at the first host of a group, verified by its address."""
+    address = address_of(info, group)
+    tls = Tls(
+        validate=ssl.CERT_REQUIRED, version=ssl.PROTOCOL_TLS_CLIENT,
+        ca_certs_file=str(ROOT / info["ca_certificate"]), valid_names=[address],
+    )  # fmt: skip
+    server = Server(address, 636, use_ssl=True, tls=tls, get_info=NONE, connect_timeout=10)
+    connection = Connection(server, name, password, raise_exceptions=True, receive_timeout=30)
+    connection.open()
+    try:
+        connection.bind()
+        yield connection
+    finally:
+        connection.unbind()
+
+
+def test_its_directory_answers_by_ldaps(info: dict[str, Any]) -> None:
+    # Nobody stays anonymous there: that it says so is its answer.
+    with (
+        pytest.raises(LDAPInappropriateAuthenticationResult),
+        ldap(info, "directory", "", ""),
+    ):
+        pass
+
+
+def test_its_people_ask_the_address_book(
+    info: dict[str, Any], people: list[dict[str, str]]
+) -> None:
+    person, other = people[:2]
+    base = ",".join(f"dc={part}" for part in info["domain"].split("."))
+    with ldap(info, "front", f"mail={person['address']}", person["password"]) as connection:
+        connection.search(base, f"(mail={other['address']})", SUBTREE, attributes=["cn"])
+        (entry,) = connection.entries
+        assert other["name"] in entry.cn.values
+
+
+def test_a_shell_opens_on_the_host_that_is_named(site: Site) -> None:
+    for host in site.hosts.values():
+        assert lab(site, "shell", host.name, "hostname", "-f").strip() == host.fqdn
+    (host, *_) = site.group("mx")
+    done = subprocess.run(
+        ["make", "lab-shell", f"LAB={site.environment}", f"HOST={host.name}"],
+        cwd=ROOT, input="hostname -f\n", capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.splitlines()[-1] == host.fqdn
+
+
+def test_the_welcome_is_true(site: Site, info: dict[str, Any]) -> None:
+    said = lab(site, "welcome")
+    (url,) = re.findall(r"^Webmail +(\S+)$", said, re.MULTILINE)
+    (address,) = re.findall(r"^ +its address +(\S+);", said, re.MULTILINE)
+    (authority,) = re.findall(r"^ +its CA +(\S+)$", said, re.MULTILINE)
+    status, text = page(url, address, ssl.create_default_context(cafile=str(ROOT / authority)))
+    assert status == HTTPStatus.OK
+    assert 'name="_pass"' in text
+    named = re.findall(r"^ +log in as +(\S+) +password (.+)$", said, re.MULTILINE)
+    assert named
+    for login, password in named:
+        account = {"address": login, "password": password}
+        seen = until(partial(folders_of, info, account), f"the log-in of {login}")
+        assert "INBOX" in seen
