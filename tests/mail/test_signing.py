@@ -247,9 +247,9 @@ def test_without_the_signer_ours_wait_and_others_come_in(site: Site, official: A
         clients.send_from_outside(site, theirs)
         if front.serves("mx"):
             # Without a front's queue between them who writes is told so.
-            with pytest.raises(smtplib.SMTPDataError) as refused:
+            with pytest.raises(smtplib.SMTPResponseException) as refused:
                 clients.submit(site, official, ours)
-            assert refused.value.smtp_code == 451
+            assert 400 <= refused.value.smtp_code < 500
         else:
             clients.submit(site, official, ours)
             until(lambda: _deferred(site, front.address, official), "the letter in the queue")
