@@ -50,8 +50,8 @@ from roles.backup.targets import read as read_targets
 
 CONFIG = Path("/etc/site-backup/client.toml")
 LOCK = Path("/run/site-backup.lock")
-_KEYS = ("etc/site-tls/*.pem", "etc/ssh/ssh_host_*")
-"""Files below / that a new host must have again: by them others know it."""
+_KEYS = ("etc/site-tls/*.pem", "etc/ssh/ssh_host_*", "etc/dkimkeys/site.private")
+"""Files below / that a new host must have again: by them others know it, or what it sends."""
 _SLAPD, _AUDIT = Path("/etc/ldap/slapd.d"), "cn=accesslog"
 _SLAPD_LOCK = Path("/run/site-directory.lock")
 """Held by whoever changes slapd's configuration or databases as files."""

@@ -27,6 +27,7 @@ from tests.lab.lab import LabInstance
 from tests.lab.progress import step
 from tests.mail.test_mailstore import LOGINS
 from tests.mail.test_services import submission
+from tests.signatures import holds
 
 _HALF = f"find {MAIL}/.restoring -name 'u.*' 2>/dev/null"
 """The letters of a store's restore, before the mailboxes are in their places."""
@@ -295,12 +296,13 @@ def test_a_password_for_an_application_opens_what_it_may(site: Site, drill: Dril
     assert LOGINS["pop3"](site, address, password) != ""
 
 
-def test_mail_goes_out(site: Site, drill: Drill) -> None:
+def test_mail_goes_out_signed_as_before(site: Site, drill: Drill) -> None:
+    """The key is the one that the Internet knew before the loss."""
     citizen = f"dan@{clients.foreign_domain(site)}"
     message = clients.letter(drill.filled.owner.address, citizen)
     clients.submit(site, drill.filled.owner, message)
     with clients.foreign_imap(site, citizen) as client:
-        assert clients.wait_for(client, message)
+        assert holds(site, clients.raw(client, clients.wait_for(client, message)))
 
 
 def test_backups_go_on(site: Site, drill: Drill) -> None:

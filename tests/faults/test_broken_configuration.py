@@ -64,6 +64,10 @@ MISTAKES = {
         "filtering", "mx", "/etc/clamav/clamd.conf", "MaxScnSize 1M", "MaxScnSize",
         "clamav-daemon.service",
     ),
+    "OpenDKIM parameter": Mistake(
+        "signing", "mx", "/etc/opendkim.conf", "Selektor mail", "unrecognized parameter",
+        "opendkim.service",
+    ),
     "sshd keyword": Mistake(
         "base", "mx", "/etc/ssh/sshd_config.d/00-site.conf", "PermitRotLogin yes",
         "PermitRotLogin", "ssh.service",

@@ -34,6 +34,7 @@ from roles.common.files import ConfigFile
 from roles.common.rendering import render
 from roles.common.secrets import TargetSecrets
 from roles.common.site import ROOT, Site, SiteHost, load, parse
+from roles.signing.deploy import KEY
 
 HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHVy"
 SOURCE = ROOT / "inventories" / "production" / "site.toml"
@@ -479,3 +480,7 @@ def test_a_target_without_credentials_is_named_before_anything_is_done(
 def test_what_is_no_target_is_refused(values: dict[str, Any], expected: str) -> None:
     with pytest.raises(ValidationError, match=expected):
         BackupSettings.model_validate({"targets": {"second": values}})
+
+
+def test_the_key_that_signs_mail_is_backed_up() -> None:
+    assert KEY.removeprefix("/") in program._KEYS
