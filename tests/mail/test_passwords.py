@@ -184,6 +184,35 @@ def test_a_onetime_password_ends_unused(official: Official) -> None:
     assert not may_log_in(site, official.dn, onetime)
 
 
+@pytest.mark.regulation("9", "13")
+def test_an_expired_password_opens_nothing_until_the_help_desk_gives_another(
+    official: Official,
+) -> None:
+    """As the guides say: who lets the time pass cannot choose a new one alone."""
+    site, onetime = official.site, "k7mq-w3xd-p9rt-h4vb"
+    directory = clients.address_of(site, "directory")
+    dn = f"cn=thu-{secrets.token_hex(6)},ou=policies,{site.base_dn}"
+    ldif = (
+        f"dn: {dn}\nobjectClass: namedPolicy\nobjectClass: pwdPolicy\npwdAttribute: userPassword\n"
+        "pwdMaxAge: 1\n"
+    )
+    shell(site, directory, f"ldapadd {remote.LDAP} >/dev/null", stdin=ldif)
+    try:
+        official.set(pwdPolicySubentry=dn)
+        # A password's age is counted from when it was set under a policy that asks for it.
+        official.write(userPassword=GOOD)
+        until(lambda: {*official.refused(GOOD, EVERYWHERE)} == {*EVERYWHERE}, "the end", WITHIN)
+        assert not may_log_in(site, official.dn, GOOD)
+        remote.modify(site, f"dn: {dn}\nchangetype: modify\nreplace: pwdMaxAge\npwdMaxAge: 86400\n")
+        official.reset(onetime, datetime.now(UTC))
+        until(lambda: not official.refused(onetime, {"webmail": webmail}), "the form", WITHIN)
+        with bound(site, official.dn, onetime) as connection:
+            change(connection, official.dn, NEXT)
+        until(lambda: may_log_in(site, official.dn, NEXT), "that the new one counts", pause=0.5)
+    finally:
+        shell(site, directory, f"ldapdelete {remote.LDAP} '{dn}'")
+
+
 def test_nobody_takes_another_policy(official: Official) -> None:
     with bound(official.site, official.dn, GOOD) as connection:
         for name in ("imported", "services", "applications"):
