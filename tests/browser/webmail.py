@@ -130,7 +130,8 @@ class Webmail:
         """Send the letter that is being written."""
         self.settle()
         self.page.locator("button.send").click()
-        self.message("Thư đã được gửi thành công")
+        # That it was sent is said for a moment only, on a page that is about to go.
+        self.page.wait_for_url(lambda url: "_action=compose" not in url)
 
     def read(self, uid: int, folder: str = "INBOX") -> None:
         """Open a letter by its UID in the whole window."""
