@@ -1,7 +1,8 @@
-"""The restore drill: all hosts but the backup host are lost, and come back as the runbook says.
+"""The restore drill: hosts are lost, and come back as the runbook says.
 
-Twice: the whole site at once, and then the store alone, whose power fails half-way through its
-restore. One fixture does it all, with the operators' own commands; the tests compare.
+Three times: all but the backup host at once; then the store alone, whose power fails half-way
+through its restore; then every host, the backup host too, of which a second site has the backups.
+One fixture does it all, with the operators' own commands; the tests compare.
 """
 
 import json
@@ -27,6 +28,7 @@ from tests.lab.lab import LabInstance
 from tests.lab.progress import step
 from tests.mail.test_mailstore import LOGINS
 from tests.mail.test_services import submission
+from tests.secondsite import NAME, second_site
 from tests.signatures import holds
 
 _HALF = f"find {MAIL}/.restoring -name 'u.*' 2>/dev/null"
@@ -35,7 +37,7 @@ _HALT = f"until {_HALF} -print -quit | grep -q .; do sleep 0.02; done; pkill -ST
 """Lets a store's restore come no further than its first letters; said on the store, where it is
 quick enough."""
 _EVERY = f"find {MAIL} -name 'u.*' -not -path '{MAIL}/.backup/*' | wc -l"
-MOMENTS = ("site", "store")
+MOMENTS = ("site", "store", "elsewhere")
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,8 @@ class Drill:
     """What the command said whose restore was cut off."""
     code: int
     """What it said when it was run again."""
+    elsewhere: tuple[str, int]
+    """How the copy to the second site ended, and the restore from there."""
     figures: dict[str, str]
 
 
@@ -156,16 +160,28 @@ def _drilled(site: Site, lab: LabInstance) -> Drill:
     with step("looking at everything once more"):
         after["store"] = seen(site, filled.people)
 
+    _backed_up(site)
+    with second_site(site) as elsewhere:
+        copied = elsewhere.copied()
+        _lose(site, lab, *site.hosts)
+        lab.up()
+        code_elsewhere, all_lost = _restored(site, "site", "--from", NAME)
+        with step("looking at everything for the last time"):
+            after["elsewhere"] = seen(site, filled.people)
+    # The new backup host begins with nothing.
+    _backed_up(site)
+
     gone = [one for one in letters.arrived if one.message_id not in found[one.account.address]]
     return Drill(
         filled, before, known, after, known_after, tuple(letters.arrived), taken, lost, found,
-        waiting, left, (cut, every), cut_code, code,
+        waiting, left, (cut, every), cut_code, code, (copied, code_elsewhere),
         {
             "RPO": f"{(lost - taken).total_seconds():.0f} s before the loss the last backup was"
                    f" taken; {len(gone)} of {len(letters.arrived)} letters that had come are lost",
             "RTO": f"{seconds / 60:.1f} min from new machines to a whole site"
                    f" ({machines:.0f} s to make the machines are not in it)",
             "a store whose restore was cut off, run again": f"{again / 60:.1f} min",
+            "RTO from the second site": f"{all_lost / 60:.1f} min, the backup host new as well",
             **{f"bytes {where}": f"{size / 2**20:.1f} MiB" for where, size in sizes.items()},
         },
     )  # fmt: skip
@@ -268,6 +284,10 @@ def test_a_restore_that_was_cut_off_is_run_again(drill: Drill) -> None:
     there, every = drill.cut
     assert 0 < there < every
     assert (drill.cut_code, drill.code) == (1, 0)
+
+
+def test_a_whole_site_comes_back_from_the_second_one(drill: Drill) -> None:
+    assert drill.elsewhere == ("success", 0)
 
 
 # -- people ----------------------------------------------------------------------------------------
