@@ -4,7 +4,7 @@ The rest of `deploy/site.py` would fill an empty directory from the registry, wi
 and let mail arrive before the mailboxes are there.
 """
 
-from roles.backup import backup, backup_repositories, server
+from roles.backup import backup, backup_repositories
 from roles.base import base
 from roles.certificates import certificates
 from roles.common.packages import needed_by
@@ -21,7 +21,7 @@ first = [role for role in roles if role in ("directory", "database", "backup")]
 base(others=needed_by(first, current_site(), current_host()))
 certificates()
 # Their keys take time; meanwhile the rest is deployed.
-begun = backup_repositories() if current_host() == server(current_site()) else None
+begun = backup_repositories()
 if "directory" in roles:
     directory()
 if "database" in roles:

@@ -6,7 +6,7 @@ Each host gets the roles that its groups switch on, in the order in which they n
 from roles.accounts import accounts
 from roles.addressbook import addressbook
 from roles.archive import archive
-from roles.backup import backup, backup_repositories, server
+from roles.backup import backup, backup_repositories
 from roles.base import base
 from roles.certificates import certificates
 from roles.common.packages import needed_by
@@ -25,7 +25,7 @@ roles = roles_of(current_host())
 base(others=needed_by(roles, current_site(), current_host()))
 certificates()
 # Their keys take time; meanwhile the rest is deployed.
-begun = backup_repositories() if current_host() == server(current_site()) else None
+begun = backup_repositories()
 if "directory" in roles:
     directory()
 if "accounts" in roles:

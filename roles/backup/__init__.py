@@ -17,6 +17,6 @@ is away itself, each host tells when it has no new backups (`absence.py`).
 the host that holds the data.
 """
 
-from roles.backup.deploy import backup, backup_repositories, server
+from roles.backup.deploy import backup, backup_repositories
 
-__all__ = ["backup", "backup_repositories", "server"]
+__all__ = ["backup", "backup_repositories"]

@@ -55,15 +55,17 @@ def needed(site: Site, host: SiteHost) -> Needed:
 
 
 @deploy("Backup")
-def backup_repositories() -> OperationMeta:
+def backup_repositories() -> OperationMeta | None:
     """On their host, begin to make what repositories and keys are missing.
 
     That takes seconds of one core for each, meanwhile the other roles are deployed.
 
     Returns:
-        What `backup` waits for.
+        What `backup` waits for; None on every other host.
     """
     site, host = current_site(), current_host()
+    if host != server(site):
+        return None
     settings = site.of(BackupSettings, host.name)
     _base(site, host)
     configure(
@@ -96,7 +98,7 @@ def backup(begun: OperationMeta | None) -> None:
     """Deploy the role.
 
     Args:
-        begun: what `backup_repositories` returned on the host that keeps them.
+        begun: what `backup_repositories` returned.
     """
     site, host = current_site(), current_host()
     settings = site.of(BackupSettings, host.name)

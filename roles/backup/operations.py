@@ -52,13 +52,10 @@ def repositories(
     lines = "".join(f"{shlex.join(job)}\n" for job in jobs.values())
     yield FileUploadCommand(BytesIO(lines.encode()), f"{JOBS}/list")
     yield StringCommand(
-        "chown",
-        "-R",
-        QuoteString(owner),
-        JOBS,
+        "chown -R", QuoteString(owner), JOBS,
         f"&& {{ test $(systemctl show -P NeedDaemonReload {MAKER}) = no"
         f" || systemctl daemon-reload; }} && systemctl start --no-block {MAKER}",
-    )
+    )  # fmt: skip
 
 
 @operation()

@@ -159,17 +159,16 @@ def made(site: Site, host: SiteHost, monkeypatch: pytest.MonkeyPatch) -> dict[st
 
     for module in (role, keeping, timers):
         for name in (
-            "configure", "directory", "in_group", "masked", "packages", "repositories",
-            "repositories_made", "service",
+            "configure", "directory", "in_group", "masked", "packages", "repositories_made",
+            "service",
         ):  # fmt: skip
             if hasattr(module, name):
                 monkeypatch.setattr(module, name, configure if name == "configure" else nothing)
     for module in (role, files):
         monkeypatch.setattr(module, "current_site", lambda: site)
         monkeypatch.setattr(module, "current_host", lambda: host)
-    if host == server(site):
-        inspect.unwrap(role.backup_repositories)()
-    inspect.unwrap(role.backup)(begun=SimpleNamespace() if host == server(site) else None)
+    monkeypatch.setattr(role, "repositories", lambda **_: SimpleNamespace())
+    inspect.unwrap(role.backup)(begun=inspect.unwrap(role.backup_repositories)())
     return found
 
 
