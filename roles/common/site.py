@@ -480,12 +480,12 @@ def _check_refreshes(tables: Sequence[Mapping[str, Settings | None]], mistakes: 
 
     The second directory host acts 20 s later than the first; the rest is for the work.
     """
-    at_most = {
-        (role, name): max(getattr(table.get(role), name, 0) for table in tables)
-        for role, name in (("accounts", "lifecycle_refresh"), ("mailstore", "access_refresh"))
-    }
-    (waits, then), together = at_most.values(), sum(at_most.values())
-    if together > _REFRESHES:
+
+    def longest(role: str, name: str) -> int:
+        return max(getattr(table.get(role), name, 0) for table in tables)
+
+    waits, then = longest("accounts", "lifecycle_refresh"), longest("mailstore", "access_refresh")
+    if waits + then > _REFRESHES:
         mistakes.append(
             f"mailstore.access_refresh: {then} s, after up to {waits} s of "
             f"accounts.lifecycle_refresh; expected at most {_REFRESHES} s together, so that access "
