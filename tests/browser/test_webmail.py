@@ -1,7 +1,6 @@
 """The webmail in a real Chromium: read, answer, search, file, and change what is one's own."""
 
 import re
-import ssl
 import subprocess
 import unicodedata
 import uuid
@@ -11,14 +10,15 @@ from email.header import decode_header, make_header
 from email.message import EmailMessage
 from pathlib import Path
 
-import ldap3
 import pytest
+from ldap3 import MODIFY_REPLACE
 from playwright.sync_api import expect
 
 from roles.common.site import Site
 from tests import clients, remote
 from tests.browser.webmail import Webmail
 from tests.clients import Account
+from tests.mail.test_directory import bound, service
 from tests.waiting import until
 
 FILE_NAME = "Báo cáo tổng hợp – Ủy ban nhân dân tỉnh.odt"
@@ -433,18 +433,9 @@ def changing(site: Site, person: Callable[[str], Account]) -> Iterator[Account]:
     """Somebody who changes their password; afterwards it is what it was."""
     account = person(CHANGING)
     yield account
-    directory = site.group("directory")[0]
-    tls = ldap3.Tls(
-        validate=ssl.CERT_REQUIRED,
-        ca_certs_file=str(site.state / "ca.pem"),
-        valid_names=[directory.fqdn],
-    )
-    server = ldap3.Server(directory.address, port=636, use_ssl=True, tls=tls, get_info=ldap3.NONE)
-    service = f"cn=accounts,ou=services,{site.base_dn}"
-    password = site.secrets.directory_accounts_password.get_secret_value()
-    with ldap3.Connection(server, service, password, raise_exceptions=True) as connection:
+    with bound(site, *service(site, "accounts")) as connection:
         connection.search(f"ou=people,{site.base_dn}", f"(mail={account.address})")
-        change = {"userPassword": [(ldap3.MODIFY_REPLACE, [account.password])]}
+        change = {"userPassword": [(MODIFY_REPLACE, [account.password])]}
         connection.modify(connection.entries[0].entry_dn, change)
 
 

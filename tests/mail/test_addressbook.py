@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 import pytest
-from ldap3 import MODIFY_REPLACE, NONE, Connection, Server, Tls
+from ldap3 import MODIFY_REPLACE, Connection
 from ldap3.core.exceptions import (
     LDAPInappropriateAuthenticationResult,
     LDAPInsufficientAccessRightsResult,
@@ -29,6 +29,7 @@ from roles.common.site import Site
 from roles.directory.ldif import Change
 from roles.directory.tree import policy_dn
 from roles.publicdirectory.settings import PublicDirectorySettings
+from tests import ldaps
 from tests.clients import Account, context, negotiated
 from tests.mail.test_directory import GOOD, PERSON, bound, service
 from tests.mail.test_passwords import NEXT, WITHIN, Official
@@ -64,28 +65,12 @@ IN_SERVICE = (
 """Whom the webmail's address book shows."""
 
 
-@contextmanager
-def book(site: Site, name: str, password: str) -> Iterator[Connection]:
+def book(site: Site, name: str, password: str) -> AbstractContextManager[Connection]:
     """The first front's address book, verified by the one name that officials know."""
     host = site.group("front")[0]
-    tls = Tls(
-        validate=ssl.CERT_REQUIRED,
-        version=ssl.PROTOCOL_TLS_CLIENT,
-        ca_certs_file=str(site.state / "ca.pem"),
-        valid_names=[site.mail_name],
-    )
     port = site.of(AddressBookSettings, host.name).port
-    server = Server(host.address, port, use_ssl=True, tls=tls, get_info=NONE, connect_timeout=10)
-    connection = Connection(
-        server, name, password, raise_exceptions=True, receive_timeout=30,
-        return_empty_attributes=False,
-    )  # fmt: skip
-    connection.open()
-    try:
-        connection.bind()
-        yield connection
-    finally:
-        connection.unbind()
+    asked = ldaps.server(host.address, site.mail_name, site.state / "ca.pem", port)
+    return ldaps.bound(asked, name, password)
 
 
 def log_in(

@@ -9,13 +9,13 @@ import secrets
 import socket
 import ssl
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
 from itertools import pairwise
 
 import pytest
-from ldap3 import BASE, MODIFY_ADD, MODIFY_REPLACE, NONE, Connection, Server, Tls
+from ldap3 import BASE, MODIFY_ADD, MODIFY_REPLACE, Connection, Server
 from ldap3.core.exceptions import (
     LDAPConstraintViolationResult,
     LDAPInappropriateAuthenticationResult,
@@ -33,6 +33,7 @@ from roles.directory.config import difference
 from roles.directory.ldif import Change, Entries, entries
 from roles.directory.settings import DirectorySettings
 from roles.directory.tree import SERVICES, service_dn
+from tests import ldaps
 from tests.clients import Account, address_of, negotiated
 from tests.remote import shell
 from tests.waiting import until
@@ -83,27 +84,12 @@ READS = {
 def server(site: Site) -> Server:
     """The first directory host, verified against the site's CA and by its name."""
     host = site.group("directory")[0]
-    tls = Tls(
-        validate=ssl.CERT_REQUIRED,
-        version=ssl.PROTOCOL_TLS_CLIENT,
-        ca_certs_file=str(site.state / "ca.pem"),
-        valid_names=[host.fqdn],
-    )
-    return Server(host.address, 636, use_ssl=True, tls=tls, get_info=NONE, connect_timeout=10)
+    return ldaps.server(host.address, host.fqdn, site.state / "ca.pem")
 
 
-@contextmanager
-def bound(site: Site, dn: str, password: str) -> Iterator[Connection]:
-    connection = Connection(
-        server(site), dn, password, raise_exceptions=True, receive_timeout=30,
-        return_empty_attributes=False,
-    )  # fmt: skip
-    connection.open()
-    try:
-        connection.bind()
-        yield connection
-    finally:
-        connection.unbind()
+def bound(site: Site, dn: str, password: str) -> AbstractContextManager[Connection]:
+    """Somebody who has logged in there."""
+    return ldaps.bound(server(site), dn, password)
 
 
 def service(site: Site, name: str) -> tuple[str, str]:

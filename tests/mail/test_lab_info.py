@@ -9,8 +9,7 @@ import socket
 import ssl
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from functools import partial
 from http import HTTPStatus
 from typing import Any
@@ -19,11 +18,11 @@ from urllib.parse import urlsplit
 import pytest
 from imapclient import IMAPClient
 from imapclient.exceptions import LoginError
-from ldap3 import NONE, SUBTREE, Connection, Server, Tls
+from ldap3 import SUBTREE, Connection
 from ldap3.core.exceptions import LDAPInappropriateAuthenticationResult
 
 from roles.common.site import ROOT, Site
-from tests import clients
+from tests import clients, ldaps
 from tests.waiting import until
 
 KEYS = {"domain", "webmail_url", "ca_certificate", "hosts", "ssh", "accounts", "foreign"}
@@ -178,22 +177,13 @@ def test_its_url_is_the_webmails(info: dict[str, Any]) -> None:
     assert 'name="_pass"' in text
 
 
-@contextmanager
-def ldap(info: dict[str, Any], group: str, name: str, password: str) -> Iterator[Connection]:
+def ldap(
+    info: dict[str, Any], group: str, name: str, password: str
+) -> AbstractContextManager[Connection]:
     """Somebody who is bound by LDAPS at the first host of a group, verified by its address."""
     address = address_of(info, group)
-    tls = Tls(
-        validate=ssl.CERT_REQUIRED, version=ssl.PROTOCOL_TLS_CLIENT,
-        ca_certs_file=str(ROOT / info["ca_certificate"]), valid_names=[address],
-    )  # fmt: skip
-    server = Server(address, 636, use_ssl=True, tls=tls, get_info=NONE, connect_timeout=10)
-    connection = Connection(server, name, password, raise_exceptions=True, receive_timeout=30)
-    connection.open()
-    try:
-        connection.bind()
-        yield connection
-    finally:
-        connection.unbind()
+    asked = ldaps.server(address, address, ROOT / info["ca_certificate"])
+    return ldaps.bound(asked, name, password)
 
 
 def test_its_directory_answers_by_ldaps(info: dict[str, Any]) -> None:
