@@ -104,8 +104,21 @@ def _code(index: int) -> str:
     return top if index % 10 == 0 else f"{top}.p{index % 10}"
 
 
-Tables = Mapping[str, Sequence[Mapping[str, str]]]
+Table = Sequence[Mapping[str, str]]
+Tables = Mapping[str, Table]
 """Rows by table; every row of a table has the same columns."""
+
+
+def read_table(folder: Path, name: str) -> list[dict[str, str]]:
+    """The rows of a registry's CSV file."""
+    with (folder / f"{name}.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def alike(rows: Table, others: Table = ()) -> list[dict[str, str]]:
+    """Rows, each with all the columns of them and of others; what is not there is empty."""
+    columns = dict.fromkeys(column for row in (*others, *rows) for column in row)
+    return [{column: row.get(column, "") for column in columns} for row in rows]
 
 
 def write_csv(folder: Path, tables: Tables) -> None:

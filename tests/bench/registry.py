@@ -4,7 +4,6 @@ The lab's own registry with 20,000 people in 600 units more. It needs a deployed
 away afterwards.
 """
 
-import csv
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ from roles.directory.facts import AUDIT, DATA
 from tests import clients, remote
 from tests.bench.timing import timed
 from tests.deploys import outcome, overlaid
-from tests.registry import Province, province
+from tests.registry import Province, alike, province, read_table, write_csv
 
 PEOPLE, UNITS, FIRST = 20_000, 600, 100_001
 LOOK_UPS = 2_000
@@ -93,14 +92,10 @@ def _registry_in(site: Site, folder: Path) -> Iterator[Province]:
 def _write(site: Site, folder: Path, rows: Province) -> None:
     """The lab's own rows, and those of the province below them."""
     own = site.folder / site.of(AccountsSettings).registry
-    for name, table in rows.tables().items():
-        with (own / f"{name}.csv").open(encoding="utf-8", newline="") as file:
-            everything = [*csv.DictReader(file), *table]
-        columns = list(dict.fromkeys(column for row in everything for column in row))
-        with (folder / f"{name}.csv").open("w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, columns, restval="")
-            writer.writeheader()
-            writer.writerows(everything)
+    write_csv(
+        folder,
+        {name: alike([*read_table(own, name), *table]) for name, table in rows.tables().items()},
+    )
 
 
 def _first_import(site: Site) -> None:

@@ -3,7 +3,6 @@
 What was is put back by a run with the registry as it is in the repository, which is shown, too.
 """
 
-import csv
 import re
 import secrets
 import sys
@@ -28,7 +27,7 @@ from tests.clients import Account
 from tests.deploys import overlaid
 from tests.mail.test_access_ends import WITHIN, Alive, sends, works
 from tests.mail.test_mta_mx import rcpt
-from tests.registry import write_csv, write_workbook
+from tests.registry import alike, read_table, write_csv, write_workbook
 from tests.waiting import until
 
 SEARCH = "ldapsearch -Q -Y EXTERNAL -H ldapi:/// -LLL -o ldif-wrap=no"
@@ -71,17 +70,12 @@ def write_registry(
         edits: what becomes of tables, by name.
     """
     folder.mkdir()
-    tables: dict[str, Table] = {}
-    for source in sorted((site.folder / site.of(AccountsSettings).registry).glob("*.csv")):
-        with source.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-        edited = edits[source.stem](rows) if source.stem in edits else rows
-        names = dict.fromkeys(name for row in [*rows, *edited] for name in row)
-        tables[source.stem] = [{name: row.get(name, "") for name in names} for row in edited]
-    if workbook:
-        write_workbook(folder, tables)
-    else:
-        write_csv(folder, tables)
+    own = site.folder / site.of(AccountsSettings).registry
+    tables = {}
+    for name in sorted(path.stem for path in own.glob("*.csv")):
+        rows = read_table(own, name)
+        tables[name] = alike(edits[name](rows) if name in edits else rows, rows)
+    (write_workbook if workbook else write_csv)(folder, tables)
 
 
 def changed_registry(site: Site, folder: Path) -> None:
