@@ -1,5 +1,6 @@
 """What two runs of a deploy that came to the same end have in common, and where they differ."""
 
+import shlex
 from dataclasses import dataclass
 
 from roles.common.redaction import masked
@@ -49,16 +50,12 @@ def fingerprint(site: Site) -> dict[str, set[str]]:
     return {
         host.name: set(
             masked(
-                remote.shell(site, host.address, f"bash -c '{_quoted(command)}'"),
+                remote.shell(site, host.address, f"bash -c {shlex.quote(command)}"),
                 site.secrets.values(),
             ).splitlines()
         )
         for host in site.hosts.values()
     }
-
-
-def _quoted(command: str) -> str:
-    return command.replace("'", "'\\''")
 
 
 def differences(reference: dict[str, set[str]], found: dict[str, set[str]]) -> list[Difference]:

@@ -73,17 +73,22 @@ def author(person: Callable[[str], Account]) -> Account:
     return person("btt")
 
 
+def answer(send: Callable[[], object]) -> int:
+    """The code of the last answer to a letter."""
+    try:
+        send()
+    except smtplib.SMTPRecipientsRefused as refusal:
+        ((code, _),) = refusal.recipients.values()
+        return int(code)
+    except smtplib.SMTPResponseException as refusal:
+        return refusal.smtp_code
+    return 250
+
+
 def offer(site: Site, message: EmailMessage, mx: SiteHost | None = None) -> int:
     """Offer a letter to port 25 of an mx and return the code of the last answer."""
     with clients.mx(site, mx.address if mx else "") as client:
-        try:
-            client.send_message(message)
-        except smtplib.SMTPRecipientsRefused as refusal:
-            ((code, _),) = refusal.recipients.values()
-            return int(code)
-        except smtplib.SMTPResponseException as refusal:
-            return refusal.smtp_code
-    return 250
+        return answer(lambda: client.send_message(message))
 
 
 def hand_in(site: Site, author: Account, message: EmailMessage) -> int:
@@ -93,15 +98,9 @@ def hand_in(site: Site, author: Account, message: EmailMessage) -> int:
     mail program keeps to send later as well.
     """
     try:
-        clients.submit(site, author, message)
+        return answer(lambda: clients.submit(site, author, message))
     except smtplib.SMTPServerDisconnected:
         return 421
-    except smtplib.SMTPRecipientsRefused as refusal:
-        ((code, _),) = refusal.recipients.values()
-        return int(code)
-    except smtplib.SMTPResponseException as refusal:
-        return refusal.smtp_code
-    return 250
 
 
 def flush(site: Site) -> None:

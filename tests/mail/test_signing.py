@@ -2,7 +2,7 @@
 
 import re
 import smtplib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 
@@ -10,16 +10,18 @@ import pytest
 
 from roles.common.site import Site
 from roles.signing.settings import SigningSettings
-from tests import clients, managesieve, remote
+from tests import clients, remote
 from tests.clients import Account
 from tests.lab.outside import foreign
 from tests.mail.test_letters import SUBJECT, TEXT, check_intact, vietnamese_letter
-from tests.mail.test_mailstore_delivery import activate
+from tests.mail.test_mailstore_delivery import activate, scripted
 from tests.mail.test_mta_mx import greeted, stranger
 from tests.mail.test_mta_submission import _report_on
 from tests.signatures import holds, published, signatures
 from tests.waiting import until
 
+__all__ = ["scripted"]
+"""A fixture."""
 Person = Callable[[str], Account]
 MEMBER, COLLEAGUE, UNIT = "anv", "clv", "stttt"
 SIGNER = "opendkim.service"
@@ -31,16 +33,6 @@ ORDERLY = {"v", "a", "c", "d", "s", "t", "bh", "h", "b"}
 def official(person: Person) -> Account:
     """Somebody who writes."""
     return person(MEMBER)
-
-
-@pytest.fixture
-def scripted(site: Site, person: Person) -> Iterator[Account]:
-    """Somebody with a script of the test's own, which is removed afterwards."""
-    account = person("thutnq")
-    yield account
-    with managesieve.logged_in(site, account) as client:
-        client.ask('SETACTIVE ""')
-        client.ask('DELETESCRIPT "thu"')
 
 
 def citizen(site: Site) -> str:
