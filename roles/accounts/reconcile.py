@@ -209,6 +209,8 @@ class _Reconciliation:
         """Address -> who has it or had it (RDN), in the directory."""
         self.former: dict[str, tuple[str, str]] = {}
         """Reservations to make."""
+        self.rules: dict[tuple[str, str], Any] = {}
+        """Unit and name of a setting -> as it holds there."""
         self.stated: dict[str, str] = {}
         """Address -> who has it by the registry (RDN), other than for having been renamed."""
         self.ended = [
@@ -331,7 +333,8 @@ class _Reconciliation:
         )
         self.stated[primary] = own
         before = one(found, "mail").lower()
-        if before in _addresses(found) - addresses and self.target.settings.alias_keep:
+        former = before not in addresses and before in _addresses(found)
+        if former and self.target.settings.alias_keep:
             self.former[before] = (own, "alias")
             addresses.add(before)
         return [primary, *sorted(addresses - {primary})]
@@ -415,13 +418,13 @@ class _Reconciliation:
 
     def _rule(self, code: str, name: str) -> Any:
         """A setting as it holds in a unit: by its rule, by a unit's above, or by the province's."""
-        settings, units = self.target.settings, self.registry.units
-        while code:
-            found = getattr(settings.unit_rules.get(code), name, None)
-            if found is not None:
-                return found
-            code = units[code].parent
-        return getattr(settings, name)
+        if (code, name) not in self.rules:
+            settings, units = self.target.settings, self.registry.units
+            above = code
+            while above and getattr(settings.unit_rules.get(above), name, None) is None:
+                above = units[above].parent
+            self.rules[code, name] = getattr(settings.unit_rules.get(above, settings), name)
+        return self.rules[code, name]
 
     def _unit(self, unit: Unit) -> Attributes:
         return _filled(
@@ -856,8 +859,10 @@ class _Reconciliation:
         for key, found in self.present.items():
             if key not in by_key and key not in gone:
                 continue
-            own = owner_name(key)
-            left = _addresses(wanted[by_key[key]]) if key in by_key else set()
+            after = wanted[by_key[key]] if key in by_key else {}
+            if all(found.get(name) == after.get(name) for name in ("mail", "mailLocalAddress")):
+                continue
+            own, left = owner_name(key), _addresses(after)
             for address in _addresses(found) - left - free:
                 # What another list takes over is not lost.
                 if self.stated.get(address, own) == own:

@@ -2,8 +2,10 @@
 
 import base64
 import re
+from binascii import a2b_base64
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Literal
 
 Attributes = dict[str, list[str]]
@@ -72,40 +74,29 @@ def parse(lines: Iterable[str]) -> Iterator[tuple[str, Attributes]]:
     """
     dn = ""
     attributes: Attributes = {}
-    for line in _unfolded(lines):
-        name, _, value = line.partition(":")
-        if value.startswith(":"):
-            value = base64.b64decode(value[1:]).decode(errors="surrogateescape")
+    # The last line is ended by a further one, for it may have been folded.
+    held = "#"
+    for line in chain(lines, ("", "#")):
+        if line[:1] == " ":
+            held += line[1:]
+            continue
+        whole, held = held, line
+        if whole[:1] == "#":
+            continue
+        name, _, value = whole.partition(":")
+        if value[:1] == ":":
+            value = a2b_base64(value[1:]).decode(errors="surrogateescape")
         else:
             value = value.lstrip(" ")
-        if name == "dn":
+        if name == "dn" or not name:
             if dn:
                 yield dn, attributes
             dn, attributes = value, {}
-        elif not line:
-            if dn:
-                yield dn, attributes
-            dn = ""
         elif dn:
             if name in attributes:
                 attributes[name].append(value)
             else:
                 attributes[name] = [value]
-    if dn:
-        yield dn, attributes
-
-
-def _unfolded(lines: Iterable[str]) -> Iterator[str]:
-    held = "#"
-    for line in lines:
-        if line[:1] == " ":
-            held += line[1:]
-            continue
-        if held[:1] != "#":
-            yield held
-        held = line
-    if held[:1] != "#":
-        yield held
 
 
 def entries(lines: Iterable[str]) -> Entries:
