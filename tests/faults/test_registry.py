@@ -25,8 +25,11 @@ from roles.directory.tree import service_dn
 from tests import clients, remote
 from tests.clients import Account
 from tests.deploys import overlaid
-from tests.mail.test_access_ends import WITHIN, Alive, sends, works
+from tests.mail.test_access_ends import WITHIN, Alive, sends, settle, works
+from tests.mail.test_directory import GOOD, bound
+from tests.mail.test_mailstore import LOGINS
 from tests.mail.test_mta_mx import rcpt
+from tests.mail.test_passwords import change
 from tests.registry import alike, read_table, write_csv, write_workbook
 from tests.waiting import until
 
@@ -149,9 +152,9 @@ def audit(site: Site, since: str) -> dict[str, Record]:
         if line["reqDN"][0].lower().startswith(OTHERS):
             continue
         attributes: dict[str, list[str]] = {}
-        for change in line.get("reqMod", []) if line["reqType"] == ["modify"] else []:
-            name, _, value = change.partition(":")
-            assert value[:1] == "=", f"{change}: attributes are replaced as a whole"
+        for step in line.get("reqMod", []) if line["reqType"] == ["modify"] else []:
+            name, _, value = step.partition(":")
+            assert value[:1] == "=", f"{step}: attributes are replaced as a whole"
             if name not in OPERATIONAL:
                 attributes.setdefault(name, []).append(value[1:].strip())
         records[dn] = Record(line["reqType"][0], line["reqDN"][0].lower(), attributes)
@@ -274,6 +277,30 @@ def test_changes_of_the_registry_reach_the_directory_and_nothing_else(
         assert client.folder_exists("INBOX")
 
 
+@pytest.mark.regulation("13")
+def test_where_first_passwords_must_be_changed_they_open_nothing_else(
+    site: Site, before: Entries, tmp_path: Path
+) -> None:
+    known = handed_over(site)
+    newcomer = {"id": ADDED, "name": "Hồ Ngọc Nháp", "unit": NEW_UNIT}
+    write_registry(site, tmp_path / "registry", people=lambda rows: [*rows, newcomer])
+    with overlaid(
+        f'[accounts]\nregistry = "{tmp_path / "registry"}"\n'
+        "[directory]\npassword_change_first = true\n"
+    ):
+        assert apply(site) == EXIT_DONE
+        (address,) = set(handed_over(site)) - set(known)
+        account, log_in = handed_over(site)[address], LOGINS["imap"]
+        assert "must be changed first" in log_in(site, address, account.password)
+        dn = f"employeeNumber={ADDED},ou=people,{site.base_dn}"
+        assert dn.lower() not in before
+        with bound(site, dn, account.password) as connection:
+            change(connection, dn, GOOD)
+        until(lambda: log_in(site, address, GOOD) == "", "the log-in with the new password", WITHIN)
+        # Who is in already goes on as before.
+        assert plan(site) == EXIT_DONE
+
+
 @pytest.mark.regulation("12", "13")
 def test_who_moves_keeps_the_mailbox_and_is_out_of_the_former_units_at_once(
     site: Site, before: Entries, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -344,6 +371,8 @@ def working_as(site: Site, account: Account, unit: str) -> Iterator[tuple[Alive,
             return sends(sender, account, address)
 
         until(writes, "the right to send", WITHIN, pause=5)
+        # What is given and taken between two of a host's questions is never known there.
+        settle(site, account)
         yield lambda: works(session.noop), writes
 
 

@@ -487,6 +487,9 @@ HASHES: dict[str, Callable[[], str]] = {
     "SHA256-crypt": lambda: unix_hash("5"),
     "SHA512-crypt": lambda: unix_hash("6"),
     "bcrypt": lambda: "{CRYPT}$2y$05$abcdefghijklmnopqrstuuQlEL1xRTQnWV50L4niTRpRXhMOvlT9q",
+    "yescrypt": lambda: (
+        "{CRYPT}$y$j9T$muoi2009muoi2009muoi20/$1Yl.Dj5sg765EpcQsJyyngEQpySFtUBY6mCJ3B1KWCD"
+    ),
     "SSHA": lambda: digest("SSHA", "sha1", b"muoi2009"),
     "SHA": lambda: digest("SHA", "sha1"),
     "SMD5": lambda: digest("SMD5", "md5", b"muoi2009"),

@@ -207,6 +207,12 @@ def test_a_mailbox_is_archived_found_and_restored_byte_for_byte(
     (row,) = found["thư"]
     assert row["tiêu đề"] == "Đề nghị"
     assert ask(site, capsys, "find", departed.address, "--until", "2026-01-04")["thư"] == []
+    # By address, and by its mark.
+    named = {"--from": "dan@VIDU", "--to": "x@y.vn", "--message-id": "<mot@vidu.example>"}
+    for option, words in named.items():
+        (first,) = ask(site, capsys, "find", departed.address, option, words)["thư"]
+        assert first["tiêu đề"] == "Thu thu nhat"
+        assert ask(site, capsys, "find", departed.address, option, f"{words}x")["thư"] == []
     one = restored(departed, capsys, "--letters", row["số"])
     assert one == {"INBOX": [departed.digests["INBOX"][1]]}
     # And all of them.
