@@ -1,12 +1,13 @@
 """Cutting a deploy off, as a lost connection or a closed laptop does."""
 
 import argparse
+import math
 import os
 import random
 import signal
 import subprocess
 import sys
-import time
+import threading
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -14,7 +15,8 @@ from deploy.run import OPERATION, command
 from roles.common.site import ROOT
 from tests.deploys import outcome, overlaid
 
-_LATEST_IN_OPERATION = 0.5
+_EARLIEST, _LATEST = 0.01, 30.0
+"""Seconds after an operation began; one that installs packages lasts that long."""
 CHANGE = """
 [base]
 journal_size = "1GiB"
@@ -34,7 +36,7 @@ audit_kept = "400d"
 
 @dataclass(frozen=True, order=True)
 class Point:
-    """Where a deploy is cut off: some time after its n-th operation began."""
+    """Where a deploy is cut off: some time after its n-th operation began, or at its end."""
 
     operation: int
     seconds: float
@@ -44,10 +46,13 @@ class Point:
 
 
 def points(count: int, operations: int, seed: int) -> list[Point]:
-    """Random points of a deploy, in their order."""
+    """Random points of a deploy, in their order: of an operation, each magnitude alike."""
     chooser = random.Random(seed)  # noqa: S311 - a choice of points, no secret
     return sorted(
-        Point(chooser.randint(1, operations), chooser.uniform(0, _LATEST_IN_OPERATION))
+        Point(
+            chooser.randint(1, operations),
+            math.exp(chooser.uniform(math.log(_EARLIEST), math.log(_LATEST))),
+        )
         for _ in range(count)
     )
 
@@ -72,6 +77,7 @@ def apply_and_kill(environment: str, point: Point) -> None:
     Raises:
         AssertionError: it came to its end before.
     """
+    count = 0
     with subprocess.Popen(
         command("apply", "site", environment, []),
         cwd=ROOT,
@@ -81,18 +87,21 @@ def apply_and_kill(environment: str, point: Point) -> None:
         text=True,
         start_new_session=True,
     ) as process:
-        if process.stderr is None:
-            raise AssertionError("it was asked for")
-        count = 0
-        for line in process.stderr:
+        # Not a wait for anything: the moment inside of the operation is left to chance.
+        alarm = threading.Timer(point.seconds, os.killpg, (process.pid, signal.SIGKILL))
+        for line in process.stderr or ():
             count += bool(OPERATION.match(line))
-            if count == point.operation:
-                # Not a wait for anything: the moment inside of the operation is left to chance.
-                time.sleep(point.seconds)
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-                return
-    raise AssertionError(f"the deploy ended before {point}: it began {count} operations")
+            if count > point.operation:
+                break
+            if count == point.operation and alarm.ident is None:
+                alarm.start()
+        # The next operation has begun, it is killed, or that was the last one.
+        alarm.cancel()
+        if alarm.ident is not None:
+            alarm.join()
+        os.killpg(process.pid, signal.SIGKILL)
+    if count < point.operation:
+        raise AssertionError(f"the deploy ended before {point}: it began {count} operations")
 
 
 def main() -> int:
