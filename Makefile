@@ -70,14 +70,16 @@ secrets: $(VENV) ## make or complete the environment's secrets
 
 ##@ The proof
 
-check: $(VENV) ## style, types, scripts, unit tests: no lab
-	@command -v shellcheck >/dev/null && command -v nft >/dev/null || $(call install,shellcheck nftables)
+check: tools ## style, types, scripts, unit tests: no lab
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
 	git grep -lE '^#!/bin/(ba)?sh' -- ':!*.j2' | xargs shellcheck
 	$(PYTHON) -m docs.generate --check
 	mkdir -p .cache/reports && $(PYTHON) -m pytest -q --junitxml=.cache/reports/unit.xml
+
+tools: $(VENV)
+	@command -v shellcheck >/dev/null && command -v nft >/dev/null || $(call install,shellcheck nftables)
 
 test: $(VENV) ## everything, in a lab of its own; what CI runs
 	$(PYTHON) -m tests.run
@@ -117,4 +119,4 @@ $(VENV): requirements.lock pyproject.toml
 	@$(PYTHON) -m pip install --quiet --no-deps --no-build-isolation -e . >&2
 	@touch $@
 
-.PHONY: up down lab-info lab-shell plan deploy accounts-plan accounts backup-status backup verify dns secrets check test drill browser bench soak docs lock help
+.PHONY: up down lab-info lab-shell plan deploy accounts-plan accounts backup-status backup verify dns secrets check tools test drill browser bench soak docs lock help

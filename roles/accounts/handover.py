@@ -16,7 +16,8 @@ from gevent.threadpool import ThreadPoolExecutor  # type: ignore[import-untyped]
 from passlib.hash import argon2
 
 from roles.accounts.reconcile import Plan
-from roles.accounts.settings import AccountsSettings
+from roles.directory.settings import DirectorySettings
+from roles.directory.tree import hashed_generated
 
 _ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
 """Without characters that look alike on paper."""
@@ -56,22 +57,14 @@ def hand_over(file: Path, plan: Plan) -> dict[str, str]:
     return passwords
 
 
-def hashes(passwords: Mapping[str, str], settings: AccountsSettings) -> dict[str, str]:
+def hashes(passwords: Mapping[str, str], settings: DirectorySettings) -> dict[str, str]:
     """Each password as `userPassword` holds it; on all processors, thousands take seconds."""
     # Real threads: those of the standard library take turns under pyinfra, which runs on gevent.
     # Chosen before they begin: passlib's choice at first use is not made for several.
     argon2.set_backend("argon2_cffi")
-    scheme = argon2.using(
-        type="ID",
-        memory_cost=settings.initial_hash_memory // 1024,
-        time_cost=1,
-        parallelism=1,
-    )
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        values = pool.map(scheme.hash, passwords.values())
-        return {
-            person: f"{{ARGON2}}{value}" for person, value in zip(passwords, values, strict=True)
-        }
+        values = pool.map(lambda each: hashed_generated(each, settings), passwords.values())
+        return dict(zip(passwords, values, strict=True))
 
 
 def _entry(key: str, address: str, password: str | None, kind: str, name: str) -> dict[str, Any]:

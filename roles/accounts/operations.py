@@ -141,7 +141,7 @@ def registry_entries(planner: Planner, site: Site, password_file: str) -> Comman
         passwords = hand_over(site.state / "accounts.json", plan)
         plan = with_passwords(
             plan,
-            hashes(passwords, settings),
+            hashes(passwords, site.of(DirectorySettings)),
             change_first=site.of(DirectorySettings).password_change_first,
         )
     # Not in transactions (RFC 5805), which are three times as fast: in OpenLDAP 2.6.10 one that is

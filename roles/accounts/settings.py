@@ -58,10 +58,6 @@ class AccountsSettings(Settings):
     postmaster_unit: str = "vpubnd.tttinhoc"
     """Code of the unit whose mailbox receives the system's own mail, as `site.postmaster` and
     `site.role_addresses`: the informatics centre (article 9)."""
-    initial_hash_memory: Size = Field(default="1MiB", validate_default=True, ge=2**16)
-    """Memory that hashing an initial password takes (Argon2id). Little, because these passwords
-    are random, 78 bits, and thousands are hashed at an import; what people choose themselves is
-    hashed by the directory, with `directory.argon2_memory`."""
     alias_keep: Duration = Field(default="365d", validate_default=True, ge=0)
     """How long a former address still receives after its owner got another one."""
     reservation_keep: Duration = Field(default="3650d", validate_default=True, ge=86400)

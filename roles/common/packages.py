@@ -20,7 +20,7 @@ _APT = (
     " -o Dpkg::Options::=--force-confold -o APT::Keep-Downloaded-Packages=0"
 )
 _FRESH_MINUTES = 24 * 60
-"""Package lists younger than this are not fetched again."""
+"""Package lists that came later are not fetched again; when they were written, mirrors say."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def _packages(names: list[str], debconf: list[str]) -> Generator[StringCommand, 
         f" && {{ {_APT} check >/dev/null 2>&1 || true; }}"
         " && dpkg --configure -a --force-confdef --force-confold >&2"
         f" && {{ test -n \"$(find /var/lib/apt/lists -maxdepth 1 -name '*Packages*' "
-        f'-mmin -{_FRESH_MINUTES} -print -quit)" || {_APT} update; }}'
+        f'-cmin -{_FRESH_MINUTES} -print -quit)" || {_APT} update; }}'
         f" && {_APT} install {' '.join(missing)}"
         "; result=$?; rm -f /usr/sbin/policy-rc.d /usr/sbin/policy-rc.d.site; exit $result"
     )

@@ -68,8 +68,24 @@ def one_time(site: Site, dn: str, password: str, now: datetime) -> Change:
     )
 
 
-def hashed(password: str, settings: DirectorySettings, salt: bytes | None = None) -> str:
+def hashed(password: str, settings: DirectorySettings) -> str:
     """A password as `userPassword` holds it.
+
+    Args:
+        password: in clear.
+        settings: what hashing costs.
+    """
+    scheme = argon2.using(
+        type="ID",
+        memory_cost=settings.argon2_memory // 1024,
+        time_cost=settings.argon2_passes,
+        parallelism=settings.argon2_lanes,
+    )
+    return f"{{ARGON2}}{scheme.hash(password)}"
+
+
+def hashed_generated(password: str, settings: DirectorySettings, salt: bytes | None = None) -> str:
+    """A generated password as `userPassword` holds it.
 
     Args:
         password: in clear.
@@ -79,9 +95,9 @@ def hashed(password: str, settings: DirectorySettings, salt: bytes | None = None
     options = {"salt": salt} if salt else {}
     scheme = argon2.using(
         type="ID",
-        memory_cost=settings.argon2_memory // 1024,
-        time_cost=settings.argon2_passes,
-        parallelism=settings.argon2_lanes,
+        memory_cost=settings.generated_hash_memory // 1024,
+        time_cost=1,
+        parallelism=1,
         **options,
     )
     return f"{{ARGON2}}{scheme.hash(password)}"
@@ -118,7 +134,7 @@ def tree(site: Site, settings: DirectorySettings) -> list[tuple[str, Attributes]
                 {
                     "objectClass": ["applicationProcess", "simpleSecurityObject"],
                     "cn": [name],
-                    "userPassword": [hashed(password, settings, salt)],
+                    "userPassword": [hashed_generated(password, settings, salt)],
                     "pwdPolicySubentry": [policy_dn(site, "services")],
                 },
             )

@@ -21,6 +21,8 @@ INCLUDE = (
     "systemd-sysv",
 )  # fmt: skip
 """What a bare host has, besides Debian's essential packages."""
+_KEPT = "--skip=cleanup/apt/lists"
+"""A new machine has read its package lists, too: each host of each lab need not do it again."""
 MAX_AGE = timedelta(days=7)
 """An older image is built again: its packages would all be upgraded by the first deploy."""
 REPOSITORY = "localhost/tiengiang-lab-base"
@@ -152,7 +154,7 @@ def ensure(podman: Podman) -> str:
     apt = machine_apt_settings(
         subprocess.run(["apt-config", "dump"], capture_output=True, text=True, check=True).stdout
     )
-    inputs = json.dumps([SUITE, INCLUDE, sources, apt, _CUSTOMIZE])
+    inputs = json.dumps([SUITE, INCLUDE, sources, apt, _CUSTOMIZE, _KEPT])
     image = f"{REPOSITORY}:{hashlib.sha256(inputs.encode()).hexdigest()[:12]}"
     found = podman.json("image", "ls", "--format=json", f"--filter=reference={image}")
     if found:
@@ -172,6 +174,7 @@ def _build(podman: Podman, image: str, sources: list[str], apt: str) -> None:
     command = [
         "mmdebstrap",
         "--variant=minbase",
+        _KEPT,
         f"--include={','.join(INCLUDE)}",
         f"--keyring={_KEYRING}",
         f"--customize-hook=copy-in {settings} /etc/apt/apt.conf.d",

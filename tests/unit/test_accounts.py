@@ -15,6 +15,7 @@ from roles.accounts.registry import Delegation, MailDomain, MailList, Registry, 
 from roles.accounts.settings import AccountsSettings
 from roles.common.errors import SiteError
 from roles.common.site import ROOT, load
+from roles.directory.settings import DirectorySettings
 
 UNITS = """\
 code,name,kind,parent,head
@@ -348,7 +349,7 @@ def test_a_first_password_satisfies_the_policy_and_its_hash_is_argon2id() -> Non
     passwords = {str(number): generated_password() for number in range(20)}
     assert len(set(passwords.values())) == 20
     assert all(re.fullmatch(r"([a-z2-9]{4}-){3}[a-z2-9]{4}", p) for p in passwords.values())
-    for value in hashes(passwords, AccountsSettings()).values():
+    for value in hashes(passwords, DirectorySettings()).values():
         assert value.startswith("{ARGON2}$argon2id$v=19$m=1024,t=1,p=1$")
 
 

@@ -35,7 +35,7 @@ from roles.directory.facts import (
 )
 from roles.directory.ldif import Change, entries, normalized, parse
 from roles.directory.settings import DirectorySettings
-from roles.directory.tree import SERVICES, hashed, one_time, policies, tree
+from roles.directory.tree import SERVICES, hashed, hashed_generated, one_time, policies, tree
 
 PASSWORDS = ROOT / "roles/directory/files/passwords"
 FOUND = """\
@@ -266,7 +266,10 @@ def test_every_schema_number_is_given_once() -> None:
 def test_a_hash_of_the_same_password_is_the_same_only_with_a_salt_of_its_own() -> None:
     settings = DirectorySettings()
     salt = bytes(16)
-    assert hashed("secret", settings, salt) == hashed("secret", settings, salt)
+    generated = hashed_generated("secret", settings, salt)
+    assert generated == hashed_generated("secret", settings, salt)
+    assert generated != hashed_generated("secret", settings)
+    assert generated.startswith("{ARGON2}$argon2id$v=19$m=1024,t=1,p=1$")
     assert hashed("secret", settings) != hashed("secret", settings)
     assert hashed("secret", settings).startswith("{ARGON2}$argon2id$v=19$m=19456,t=2,p=1$")
 

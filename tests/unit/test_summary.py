@@ -10,7 +10,7 @@ from tests import run
 from tests.run import DRILL, ROOT, SCENARIOS, failures, slowest, totals
 
 SUITE = '<testsuites><testsuite tests="{}" failures="{}" errors="{}" skipped="{}"/></testsuites>'
-STAGES = ["check", *SCENARIOS, *(f"removal of {name}" for name in SCENARIOS)]
+STAGES = ["tools", "check", *SCENARIOS, *(f"removal of {name}" for name in SCENARIOS)]
 CASES = """<testsuites><testsuite tests="3" failures="1" errors="1" skipped="0">
 <testcase classname="mail.test_relay" name="test_good" time="2.04"/>
 <testcase classname="mail.test_relay" name="test_bad" time="61.5">
@@ -51,7 +51,8 @@ def test_the_slowest_are_named_with_their_time(tmp_path: Path) -> None:
         ("", STAGES),
         ("default", STAGES),
         ("removal of default", STAGES),
-        ("check", ["check"]),
+        ("check", STAGES),
+        ("tools", ["tools"]),
     ],
 )
 def test_the_labs_are_removed_whatever_happens(
@@ -67,7 +68,7 @@ def test_the_labs_are_removed_whatever_happens(
     monkeypatch.setattr(run, "REPORTS", tmp_path / "reports")
     monkeypatch.setattr(run, "_stage", stage)
     assert run.main() == (1 if broken else 0)
-    # Scenarios run side by side, and nothing else does.
+    # Checks and scenarios run side by side, and nothing else does.
     first, last = (1, -len(SCENARIOS)) if len(stages) > 1 else (1, 1)
     assert [done[:first], sorted(done[first:last]), done[last:]] == [
         stages[:first], sorted(stages[first:last]), stages[last:],
