@@ -49,8 +49,11 @@ SPARE = 0.05
 """The share of a store's disk that stays free."""
 _KNOWN = 30
 """Seconds in which every directory host must have learnt of a change."""
-_ARRIVED = 20
-"""Seconds for which what waited on mx is looked after."""
+_ARRIVED = 60
+"""Seconds for which what waited on mx is looked after: Postfix remembers for 30 where the last
+recipient's mailbox was."""
+_PAUSE = 3
+"""Seconds between two times that the queues are flushed."""
 _ROUNDS = 3
 """How often a mailbox that is in use is compared before it is closed: each takes less."""
 _LITTLE = 2**20
@@ -412,14 +415,15 @@ class Move:
         """Copy it while it is in use, again and again until little is left to be copied."""
         if not self.apart:
             return
-        if self.before["outgoing"] and self.there["home"]:
+        cut = self.before["outgoing"]
+        if cut and self.there["home"]:
             # Put into place by a run that was cut off before the directory was told.
             told(self.site, self.target, "unplace", self.mailbox.place)
         for _ in range(_ROUNDS):
             begun = time.monotonic()
             number, sent = self._brought(in_use=True)
-            say([f"  {number} files, {sent / 2**20:.1f} MiB copied in "
-                 f"{time.monotonic() - begun:.1f} s while it was in use"])  # fmt: skip
+            seconds, use = time.monotonic() - begun, "" if cut else ", while it was in use"
+            say([f"  {number} files, {sent / 2**20:.1f} MiB copied in {seconds:.1f} s{use}"])
             if sent < _LITTLE:
                 break
 
@@ -449,8 +453,8 @@ class Move:
         late, more = differing(source, copy)
         if (late or more) and not in_use:
             raise SiteError(
-                f"{self.mailbox.address}: {(late or more)[0]}: differs on {self.target.name} though nobody "
-                "has it open; expected the same bytes; run it again"
+                f"{self.mailbox.address}: {(late or more)[0]}: differs on {self.target.name} "
+                "though nobody has it open; expected the same bytes; run it again"
             )
         return len(missing), size(source, missing)
 
@@ -604,7 +608,7 @@ def delivered(site: Site, addresses: Collection[str]) -> list[str]:
         if late:
             # It was just being put off when the queues were flushed.
             flushed(site)
-        time.sleep(0.5)
+        time.sleep(_PAUSE if late else 0.5)
 
 
 def units_told(site: Site, stores: Collection[SiteHost]) -> None:
