@@ -586,21 +586,31 @@ def flushed(site: Site) -> None:
     say([f"  {fault}" for fault in faults])
 
 
-def waiting(site: Site, addresses: Collection[str]) -> tuple[int, int]:
-    """How many letters to addresses are on their way in mx's queues, and how many are put off."""
+def waiting(site: Site, addresses: Collection[str], before: float) -> tuple[int, int]:
+    """How many letters to addresses wait in mx's queues, and how many of them are put off.
+
+    Args:
+        site: the site.
+        addresses: of mailboxes.
+        before: a time, in seconds since 1970: what came later and is on its way does not count.
+    """
     said, _ = everywhere(site, site.group("mx"), "postqueue -j")
     items = [json.loads(line) for text in said.values() for line in text.splitlines()]
-    ours = [item for item in items
-            if any(one["address"].lower() in addresses for one in item["recipients"])]  # fmt: skip
-    return len(ours), sum(item["queue_name"] == "deferred" for item in ours)
+    ours = [
+        item["queue_name"] == "deferred"
+        for item in items
+        if any(one["address"].lower() in addresses for one in item["recipients"])
+        and (item["queue_name"] == "deferred" or item["arrival_time"] <= before)
+    ]
+    return len(ours), sum(ours)
 
 
 def delivered(site: Site, addresses: Collection[str]) -> list[str]:
     """Let what waited on mx arrive; what is left of it, in words."""
     flushed(site)
-    end = time.monotonic() + _ARRIVED
+    opened, end = time.time(), time.monotonic() + _ARRIVED
     while True:
-        every, late = waiting(site, addresses)
+        every, late = waiting(site, addresses, opened)
         if not every:
             return []
         if time.monotonic() > end:

@@ -12,7 +12,7 @@ from roles.common.site import Site, SiteHost, current_host, current_site
 from roles.common.tunnels import tunnel
 from roles.common.users import group, in_group
 from roles.mailstore.facts import UNITS
-from roles.mailstore.operations import sieve_compiled, unit_mailboxes, vmail_user
+from roles.mailstore.operations import accounts_file, sieve_compiled, unit_mailboxes, vmail_user
 from roles.mailstore.values import VMAIL_ID, values
 
 _CONF = "/etc/dovecot/dovecot.conf"
@@ -129,7 +129,8 @@ def _store_files(names: dict[str, Any]) -> list[OperationMeta]:
         name="State of the unit mailboxes", path=_STATE, mode="700", user="vmail", group="vmail"
     )
     # Dovecot's auth process reads it, who is neither root nor the owner of mail.
-    directory(name="Who is just being moved", path=_MOVE, mode="755")
+    directory(name="Folder of accounts that are being moved", path=_MOVE, mode="755")
+    accounts_file(name="Accounts that are being moved", path=f"{_MOVE}/closed")
     directory(name="Spool of the learner", path="/var/spool/site-learn", mode="755")
     for kind in ("spam", "ham"):
         directory(

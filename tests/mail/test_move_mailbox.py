@@ -323,14 +323,14 @@ def test_a_letter_to_a_closed_mailbox_waits_on_mx(site: Site, mover: Newcomer) -
     closed(site, mover)
     message = from_outside(site, mover.account.address)
     until(
-        lambda: move_mailbox.waiting(site, {mover.account.address})[1],
+        lambda: move_mailbox.waiting(site, {mover.account.address}, 0)[1],
         "the letter to be put off",
     )
     said = remote.shell(site, site.group("mx")[0].address, "postqueue -j")
     assert "said: 451 " in said
     # The run that completes it lets the queues try again.
     assert moved(site, other(mover), mover.number) == EXIT_DONE
-    assert move_mailbox.waiting(site, {mover.account.address}) == (0, 0)
+    assert move_mailbox.waiting(site, {mover.account.address}, 0) == (0, 0)
     with clients.imap(site, mover.account) as client:
         clients.wait_for(client, message, "Đề án")
 

@@ -32,6 +32,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
     """What Dovecot is told; files keep their owner, for there is no vmail."""
     said: list[tuple[str, ...]] = []
     monkeypatch.setattr(move, "_doveadm", lambda *words: said.append(words))
+    monkeypatch.setattr(move, "is_closed", lambda _: True)
     monkeypatch.setattr(Move, "_owned", lambda _, folder: folder.mkdir(parents=True, exist_ok=True))
     return said
 
@@ -93,7 +94,7 @@ def test_who_is_closed_is_a_line_of_dovecots_file(
     assert ("kick", "gvv@example.vn") in told
     mailbox.reopen([ADDRESS])
     other.finish("20261127T000000Z")
-    # Empty, not gone: Dovecot would go by what stood in a file that is gone.
+    # Empty, not gone: Dovecot complains of a file that is not there.
     assert closed.read_text() == ""
 
 
@@ -123,6 +124,16 @@ def test_a_mailbox_that_was_never_used_moves_as_well(tmp_path: Path) -> None:
     # And comes back, over the file in its place.
     assert one.put("20261127T000001Z") == {"old": ""}
     assert not os.path.lexists(one.home)
+
+
+def test_a_mailbox_that_dovecot_does_not_close_is_not_moved(
+    tmp_path: Path, mailbox: Move, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(move, "is_closed", lambda _: False)
+    with pytest.raises(MoveError, match="Dovecot still opens it though it stands in"):
+        at(tmp_path, patience=0).close([ADDRESS])
+    assert (mailbox.home / LETTER).exists()
+    assert (tmp_path / "closed").read_text() == ""
 
 
 def test_who_has_it_open_is_waited_for_and_named(tmp_path: Path, mailbox: Move) -> None:
@@ -299,7 +310,11 @@ def test_room_is_counted_before_anything_is_done(monkeypatch: pytest.MonkeyPatch
 def test_letters_that_wait_are_counted_by_their_recipient(monkeypatch: pytest.MonkeyPatch) -> None:
     def item(queue: str, *addresses: str) -> str:
         return json.dumps(
-            {"queue_name": queue, "recipients": [{"address": address} for address in addresses]}
+            {
+                "queue_name": queue,
+                "recipients": [{"address": address} for address in addresses],
+                "arrival_time": 100,
+            }
         )
 
     said = {
@@ -313,5 +328,7 @@ def test_letters_that_wait_are_counted_by_their_recipient(monkeypatch: pytest.Mo
         return said, []
 
     monkeypatch.setattr(move_mailbox, "everywhere", everywhere)
-    assert move_mailbox.waiting(load("pair"), {"b@x.vn"}) == (2, 1)
-    assert move_mailbox.waiting(load("pair"), {"d@x.vn"}) == (0, 0)
+    assert move_mailbox.waiting(load("pair"), {"b@x.vn"}, 100) == (2, 1)
+    # What came later goes its way.
+    assert move_mailbox.waiting(load("pair"), {"b@x.vn"}, 99) == (1, 1)
+    assert move_mailbox.waiting(load("pair"), {"d@x.vn"}, 100) == (0, 0)

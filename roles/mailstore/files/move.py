@@ -46,8 +46,7 @@ from typing import Any
 
 MAIL = Path("/var/vmail")
 CLOSED = Path("/var/lib/site-move/closed")
-"""Accounts that nobody may open now, as Dovecot's driver passwd-file reads them; it need not be
-there."""
+"""Accounts that nobody may open now, as Dovecot's driver passwd-file reads them, once a second."""
 _OWNER = "vmail"
 _PLACE = re.compile(r"(?:people|mailboxes)/[A-Za-z0-9][A-Za-z0-9._-]*")
 _ADDRESS = re.compile(r"[a-z0-9._+-]+@[a-z0-9.-]+")
@@ -238,8 +237,9 @@ class Move:
                 "has the letters, and set the other aside"
             )
         self._mark(users[0])
-        end_sessions(users)
         try:
+            self._noticed(users[0])
+            end_sessions(users)
             if self.home.is_dir():
                 self._empty(self.home, users)
                 self._owned(self.outgoing.parent)
@@ -257,6 +257,17 @@ class Move:
             self.reopen(users)
             raise
         return {"outgoing": self.outgoing.is_dir()}
+
+    def _noticed(self, address: str) -> None:
+        """Wait until Dovecot knows that it is closed."""
+        end = time.monotonic() + self._patience
+        while not is_closed(address):
+            if time.monotonic() > end:
+                raise MoveError(
+                    f"{address}: Dovecot still opens it though it stands in {self._closed}; "
+                    "expected a temporary failure; see its journal"
+                )
+            time.sleep(0.2)
 
     def reopen(self, users: Sequence[str]) -> None:
         """Let everybody open it here, as before."""
@@ -356,7 +367,7 @@ class Move:
             yield [line for line in self._lines() if line.split(":")[4] != self.place]
 
     def _write(self, lines: Sequence[str]) -> None:
-        # Also where none is left: Dovecot would go by what stood in a file that is gone.
+        # Also where none is left: Dovecot complains of a file that is not there.
         draft = self._closed.with_suffix(".new")
         draft.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
         draft.chmod(0o644)
@@ -479,6 +490,13 @@ def _settled(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def is_closed(address: str) -> bool:
+    """Whether Dovecot answers a temporary failure to whoever asks for an account."""
+    forget([address])
+    done = subprocess.run(["doveadm", "user", address], capture_output=True, check=False)
+    return done.returncode == os.EX_TEMPFAIL
 
 
 def forget(users: Sequence[str]) -> None:
