@@ -115,6 +115,8 @@ def fill(person: Newcomer) -> None:
     person.receive(subject="Đề nghị", text="Kính gửi: đề nghị chuyển hộp thư.\n")
     with clients.imap(site, person.account) as client:
         put_letters(client)
+        # Where the script files what comes.
+        client.create_folder("Đề án")
         client.create_folder(FOLDER)
         client.subscribe_folder(FOLDER)
         client.unsubscribe_folder("Archive")
