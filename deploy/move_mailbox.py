@@ -36,6 +36,7 @@ from deploy.hosts import escaped, everywhere, first, modify, noted, search, shel
 from deploy.restore import say
 from deploy.restore_mail import place
 from deploy.run import EXIT_CHANGES, EXIT_DONE, EXIT_ERROR
+from deploy.sessions import NO_SESSION
 from roles.accounts.deploy import site_registry, site_target
 from roles.accounts.lifecycle import handover_group
 from roles.accounts.reconcile import READ, Target, reconcile
@@ -402,12 +403,11 @@ class Move:
 
     def left(self) -> list[SiteHost]:
         """Stores on which a move that was cut off has left it closed."""
-        states = {store.name: self._state(store) for store in self._stores()}
-        return [store for store in self._stores()
-                if states[store.name]["closed"] or states[store.name]["outgoing"]]  # fmt: skip
-
-    def _stores(self) -> list[SiteHost]:
-        return self.site.group("store")
+        return [
+            store
+            for store in self.site.group("store")
+            if (state := self._state(store))["closed"] or state["outgoing"]
+        ]
 
     # -- the steps ---------------------------------------------------------------------------------
 
@@ -471,9 +471,8 @@ class Move:
         except BaseException:
             self._undone()
             raise
-        hosts = list({host.name: host for host in (*self._fronts(), *self._stores())}.values())
         # What is remembered of where it lies.
-        end_sessions(self.site, hosts, self.mailbox.users)
+        end_sessions(self.site, self.mailbox.users)
         seconds = time.monotonic() - begun
         if self.apart:
             self._finished(self.source)
@@ -537,9 +536,6 @@ class Move:
         path = told(self.site, store, "finish", self.mailbox.place, moment())["old"]
         self.old = f"{store.name}:{path}" if path else ""
 
-    def _fronts(self) -> list[SiteHost]:
-        return [host for host in self.site.group("front") if not host.serves("store")]
-
     def completed(self) -> bool:
         """Open what a run that was cut off left closed behind it; whether there was anything."""
         one, left = self.mailbox, self.left()
@@ -549,8 +545,7 @@ class Move:
             else:
                 self._finished(store)
         if left:
-            end_sessions(self.site, self._fronts(), one.users)
-            end_sessions(self.site, self._stores(), one.users)
+            end_sessions(self.site, one.users)
         return bool(left)
 
 
@@ -559,22 +554,20 @@ def moment() -> str:
     return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
 
 
-def end_sessions(site: Site, hosts: Sequence[SiteHost], users: Sequence[str]) -> None:
-    """Forget what is remembered of accounts, and end their sessions; hosts that are down have none.
+def end_sessions(site: Site, users: Sequence[str]) -> None:
+    """Forget what is remembered of accounts, and end their sessions; a host that is down has none.
 
     Args:
         site: the site.
-        hosts: stores and fronts.
         users: log-in names.
     """
     names = shlex.join(users)
     command = (
         f"doveadm auth cache flush {names} >/dev/null && for user in {names}; do "
-        'doveadm kick "$user" >/dev/null || test $? = 68; done'
+        f'doveadm kick "$user" >/dev/null || test $? = {NO_SESSION}; done'
     )
-    _, faults = everywhere(site, hosts, command)
-    if faults:
-        say([f"  {fault}" for fault in faults])
+    _, faults = everywhere(site, site.group("store", "front"), command)
+    say([f"  {fault}" for fault in faults])
 
 
 # -- what follows ----------------------------------------------------------------------------------
