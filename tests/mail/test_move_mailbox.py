@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from email.message import EmailMessage
 from hashlib import sha256
@@ -350,9 +350,10 @@ def test_a_closed_mailbox_is_a_temporary_failure(site: Site, mover: Newcomer) ->
     pop = poplib.POP3_SSL(
         clients.address_of(site, "front"), 995, context=clients.context(site), timeout=30
     )
-    pop.user(mover.account.address)
-    with pytest.raises(poplib.error_proto, match=r"SYS/TEMP"):
-        pop.pass_(mover.account.password)
+    with closing(pop):
+        pop.user(mover.account.address)
+        with pytest.raises(poplib.error_proto, match=r"SYS/TEMP"):
+            pop.pass_(mover.account.password)
     with (
         pytest.raises(AssertionError, match="TRYLATER"),
         managesieve.logged_in(site, mover.account),

@@ -268,6 +268,8 @@ def test_what_the_registry_would_refuse_is_refused_before() -> None:
     with pytest.raises(SiteError, match="--to store-a 3"):
         planned(joins, third, stores=TWO)
     assert disagreements(joins, third, target, [box("3", "store-a", "store-b")]) == []
+    # What was wrong before is no reason against another one's move.
+    assert disagreements(joins, third, target, []) == []
 
 
 def mailboxes(monkeypatch: pytest.MonkeyPatch, *entries: dict[str, list[str]]) -> None:
