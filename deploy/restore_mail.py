@@ -5,7 +5,9 @@
     … apply mailbox stttt@tiengiang.gov.vn --at "2026-11-20 08:00" --beside
 
 It runs on the mailbox's store, which reads the backup with its own credentials; what is restored,
-and what "in place" and "beside" mean, says `roles/backup/restoring.py`. Who restored what for whom
+and what "in place" and "beside" mean, says `roles/backup/restoring.py`. Where the mailbox lay on
+another store at that time (`deploy.move_mailbox`), that store fetches it from its own backup, and
+it is carried over through this machine. Who restored what for whom
 is in the journal of a directory host.
 """
 
@@ -14,7 +16,10 @@ import json
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
+from pathlib import PurePosixPath
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -121,6 +126,62 @@ def asked(site: Site, store: SiteHost, job: str, what: Any) -> dict[str, Any]:
     return answer
 
 
+@contextmanager
+def found(site: Site, store: SiteHost, what: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Inside the block the mailbox as it was is at hand on its store: what is to be asked there.
+
+    Args:
+        site: the site.
+        store: where it lies now.
+        what: as `request` returns it.
+
+    Raises:
+        SiteError: a store did not answer, or what it had did not come over.
+    """
+    others = [host for host in site.group("store") if host != store]
+    own = asked(site, store, "holds", what) if others else {"latest": True}
+    if own.pop("latest", False):
+        yield what
+        return
+    with restore_targets.reached(site, others, what["source"]):
+        answers = {host.name: asked(site, host, "holds", what) for host in others}
+        held = {name: answer for name, answer in answers.items() if answer}
+        held |= {store.name: own} if own else {}
+        name = max(held, key=lambda name: moment(held[name]), default=store.name)
+        if name == store.name:
+            yield what | {"pinned": own}
+            return
+        held[name].pop("latest")
+        pinned = what | {"pinned": held[name]}
+        sys.stderr.write(f"it lay on {name} then: from the backups of {name}\n")
+        carried(site, site.hosts[name], store, pinned)
+    yield pinned | {"elsewhere": True}
+
+
+def moment(answer: dict[str, Any]) -> datetime:
+    """When a backup was begun."""
+    return datetime.fromisoformat(answer["settled"])
+
+
+def carried(site: Site, source: SiteHost, target: SiteHost, what: dict[str, Any]) -> None:
+    """A mailbox as it was, from a store whose backups have it to the one where it lies now.
+
+    Raises:
+        SiteError: it did not come over.
+    """
+    folder = PurePosixPath(asked(site, source, "bring", what)["folder"])
+    above, name = shlex.quote(str(folder.parent)), shlex.quote(folder.name)
+    read = f"tar -C {above} --numeric-owner --format=posix --exclude=brought.json -c {name}"
+    write = f"install -d -m 700 -o vmail -g vmail {above} && tar -C {above} --numeric-owner -xp"
+    try:
+        with subprocess.Popen(ssh(site, source, read), stdout=subprocess.PIPE) as reading:
+            writing = subprocess.run(ssh(site, target, write), stdin=reading.stdout, check=False)
+        if reading.returncode or writing.returncode:
+            raise SiteError(f"{target.name}: {folder}: did not come over whole; run it again")
+    finally:
+        asked(site, source, "forget", what)
+
+
 def shown(answer: dict[str, Any], what: dict[str, Any], zone: ZoneInfo) -> list[str]:
     """A plan in words."""
     taken = datetime.fromisoformat(answer["taken"]).astimezone(zone)
@@ -149,7 +210,10 @@ def run(site: Site, options: argparse.Namespace) -> bool:
     zone = moments.zone(site)
     store, what = request(site, options, datetime.now(zone))
     noted(site, f"restore {options.action} {options.job} at {options.at} of", what["address"])
-    with restore_targets.reached(site, [store], options.source):
+    with (
+        restore_targets.reached(site, [store], options.source),
+        found(site, store, what) as what,
+    ):
         # What is applied is fetched once.
         plan = asked(site, store, "plan" if options.action == "plan" else "prepare", what)
         sys.stdout.write("\n".join(shown(plan, what, zone)) + "\n")

@@ -177,8 +177,8 @@ def main(arguments: list[str] | None = None) -> int:
 def _deploys() -> list[str]:
     tools = {
         "__init__", "answers", "archive", "backup", "dns", "helpdesk", "hosts", "letters",
-        "moments", "replies", "restore", "restore_mail", "restore_targets", "run", "secrets",
-        "sessions", "trace",
+        "moments", "move_mailbox", "replies", "restore", "restore_mail", "restore_targets", "run",
+        "secrets", "sessions", "trace",
     }  # fmt: skip
     return [path.stem for path in (ROOT / "deploy").glob("*.py") if path.stem not in tools]
 

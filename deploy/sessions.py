@@ -84,7 +84,7 @@ def log_ins(site: Site, mail: str, since: datetime) -> tuple[list[LogIn], list[s
 
 # -- sessions --------------------------------------------------------------------------------------
 
-_NO_SESSION = 68
+NO_SESSION = 68
 """What `doveadm kick` returns where an account has no session (EX_NOHOST)."""
 _IDLE = 5000
 """Milliseconds without a word after which a connection is no letter that is just being sent."""
@@ -154,7 +154,7 @@ def _dovecot(site: Site, host: SiteHost, mail: str) -> str:
         site,
         host,
         f"doveadm -f json who {user}; doveadm auth cache flush {user} >/dev/null && "
-        f"{{ doveadm kick {user} >/dev/null || test $? = {_NO_SESSION}; }}",
+        f"{{ doveadm kick {user} >/dev/null || test $? = {NO_SESSION}; }}",
     )
     open_: dict[str, int] = {}
     for row in json.loads(said or "[]"):

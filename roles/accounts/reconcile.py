@@ -345,7 +345,7 @@ class _Reconciliation:
         """A store's full name; none for none."""
         return f"{alias}.{self.target.domain}" if alias else ""
 
-    def _store(self, dn: str, store: str, unit: str, what: str) -> str:
+    def _store(self, dn: str, store: str, unit: str, place: str) -> str:
         """Where a mailbox lies: where it is, else where the registry says, else with its top unit.
 
         All of a department share one store, because a mailbox is shared within one store only: a
@@ -355,9 +355,11 @@ class _Reconciliation:
         wish = self._store_name(store)
         if found:
             if wish and wish != found:
+                where = self.registry.store_places.get(place, f"{place}: column store")
                 self.mistakes.append(
-                    f"{what}: column store: {store!r}, but the mailbox lies on {found}; expected "
-                    "that store, or nothing: moving a mailbox is a job of its own"
+                    f"{where}: {store!r}, but the mailbox lies on {found}; expected "
+                    f"{_alias(found)!r}, or nothing, or the mailbox moved: "
+                    f"{_move(store, place.partition('/')[2])}"
                 )
             return found
         root = self.registry.root(unit)
@@ -602,7 +604,7 @@ class _Reconciliation:
                 departmentNumber=[unit.code],
                 mail=[primary],
                 mailLocalAddress=self._all_addresses(dn, primary, aliases),
-                mailHost=[self._store(dn, unit.store, unit.code, what)],
+                mailHost=[self._store(dn, unit.store, unit.code, f"mailboxes/{unit.code}")],
                 **self._life(dn, "active"),
                 mailboxService=["lmtp"],
                 mailboxQuota=[str(unit.quota or self._rule(unit.code, "unit_quota"))],
@@ -654,7 +656,7 @@ class _Reconciliation:
                 mailLocalAddress=self._all_addresses(dn, primary, aliases_of[person.id])
                 if person.id in aliases_of
                 else [],
-                mailHost=[self._store(dn, person.store, person.unit, f"person {person.id}")],
+                mailHost=[self._store(dn, person.store, person.unit, f"people/{person.id}")],
                 **lives[person.id],
                 mailboxSuccessor=[target.person(person.successor)] if person.successor else [],
                 mailboxService=list(person.services or self._rule(person.unit, "services")),
@@ -686,7 +688,7 @@ class _Reconciliation:
                 self.mistakes.append(
                     f"person {one(heir, 'employeeNumber')} succeeds {number}, but lies on "
                     f"{one(heir, 'mailHost')} and the mail to be read on {one(entry, 'mailHost')}; "
-                    "expected both on one store"
+                    f"expected both on one store: {_move(_alias(one(heir, 'mailHost')), number)}"
                 )
 
     def _check_stores(self, entries: dict[str, Attributes], units: dict[str, Mailbox]) -> None:
@@ -695,10 +697,11 @@ class _Reconciliation:
             for holder in entries[mailbox.dn].get("mailboxReader", ()):
                 other = entries[holder]["mailHost"]
                 if other != store:
+                    person = entries[holder]["employeeNumber"][0]
                     self.mistakes.append(
-                        f"person {entries[holder]['employeeNumber'][0]} reads the mailbox of "
-                        f"{code}, but lies on {other[0]} and the mailbox on {store[0]}; expected "
-                        "both on one store"
+                        f"person {person} reads the mailbox of {code}, but lies on {other[0]} and "
+                        f"the mailbox on {store[0]}; expected both on one store: "
+                        f"{_move(_alias(store[0]), person)}"
                     )
 
     def _check_moves(self) -> None:
@@ -929,6 +932,16 @@ def with_passwords(plan: Plan, hashes: Mapping[str, str], *, change_first: bool 
         for change in plan.changes
     )
     return replace(plan, changes=changes)
+
+
+def _alias(store: str) -> str:
+    """A store's alias, by its full name."""
+    return store.partition(".")[0]
+
+
+def _move(store: str, who: str) -> str:
+    """The command that moves a mailbox."""
+    return f"python -m deploy.move_mailbox apply --env … --to {store} {who}"
 
 
 def _filled(**attributes: list[str]) -> Attributes:

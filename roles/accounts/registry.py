@@ -291,6 +291,9 @@ class Registry:
     """What was put right while reading."""
     places: Mapping[str | Delegation, str] = field(default_factory=dict, compare=False)
     """Where the head of a unit, by its code, and a delegation stand: file, line and column."""
+    store_places: Mapping[str, str] = field(default_factory=dict, compare=False)
+    """Where the store of a mailbox stands, by its place on a store: `people/1042`,
+    `mailboxes/stttt`."""
 
     def root(self, code: str) -> str:
         """The code of the top unit above a unit, or its own."""
@@ -373,6 +376,10 @@ def load_registry(
         {
             **{code: row.cell("head") for code, (unit, row) in units.items() if unit.head},
             **{given: row.cell("person") for given, row in delegations.items()},
+        },
+        {
+            **{f"mailboxes/{code}": row.cell("store") for code, (_, row) in units.items()},
+            **{f"people/{person_id}": row.cell("store") for person_id, (_, row) in people.items()},
         },
     )
 

@@ -4,6 +4,14 @@
     site-restore-mail prepare <request.json     the same, and keeps what it fetched for `apply`
     site-restore-mail apply <request.json
 
+A mailbox that lay on another store at that time is in that store's backups alone. There
+
+    site-restore-mail holds <request.json       which backup has it
+    site-restore-mail bring <request.json       fetch it from there
+    site-restore-mail forget <request.json      take away what was fetched
+
+and the operator's program carries what was fetched over.
+
 The mailbox as it was is brought into a folder beside the mailboxes (`/var/vmail/.restore`), which
 Dovecot opens like any other; what is missing is imported by `doveadm import`, which keeps flags,
 dates and each letter's GUID. By the GUID a letter is known again wherever it lies: one that is
@@ -38,6 +46,8 @@ _GIVEN_UP = ("Trash", "Junk", ".EXPUNGED")
 """A letter here is not in use any more."""
 _BATCH = 200
 """Letters that one command names."""
+_LOOKED_AT = 12
+"""Backups that are looked into for a mailbox, the newest first: each takes a second."""
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 _HOME = re.compile(r"(?:people|mailboxes)/[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -70,6 +80,10 @@ class Request:
     """The folder below which people see units."""
     readers: dict[str, str] = field(default_factory=dict)
     """Whose private state of a unit comes back: home and address."""
+    pinned: dict[str, str] = field(default_factory=dict)
+    """The backup that has it, as `holds` answered; by default the last one not after `at`."""
+    elsewhere: bool = False
+    """Whether that is another store's, and was brought here by the operator's program."""
 
     @classmethod
     def read(cls, text: str) -> Self:
@@ -151,11 +165,14 @@ class Restorer:
     def _bring(self, snapshot: Snapshot) -> None:
         """Bring the mailbox, as it was, beside those of today."""
         request = self._request
-        name = f"{request.home.replace('/', '-')}-{snapshot.id[:8]}"
-        self._scratch = self._mail / ".restore" / name
+        self._scratch = self._fetched(snapshot)
+        if request.elsewhere:
+            if not self._then.is_dir():
+                raise RestoreError(f"{self._then}: is not there; expected what was carried over")
+            return
         self._scratch.mkdir(mode=0o700, parents=True, exist_ok=True)
-        kind, _, own = request.home.partition("/")
-        if own not in self._backup.folders(snapshot, MAIL_STAGE / kind):
+        own = request.home.partition("/")[2]
+        if not self._is_in(snapshot):
             raise RestoreError(f"{request.address}: the backup of that time has no such mailbox")
         private = [
             f"{reader}/units/{own}"
@@ -174,6 +191,46 @@ class Restorer:
             )
         self._run(["chown", "-R", "vmail:vmail", str(self._mail / ".restore")])
         records.write(note, brought)
+
+    def _fetched(self, snapshot: Snapshot) -> Path:
+        """Where a mailbox of a backup is fetched to."""
+        name = f"{self._request.home.replace('/', '-')}-{snapshot.id[:8]}"
+        return self._mail / ".restore" / name
+
+    def _is_in(self, snapshot: Snapshot) -> bool:
+        kind, _, own = self._request.home.partition("/")
+        return own in self._backup.folders(snapshot, MAIL_STAGE / kind)
+
+    def _snapshot(self) -> Snapshot:
+        """The backup that is asked for."""
+        pinned = self._request.pinned
+        if not pinned:
+            return self._backup.latest("mail", datetime.fromisoformat(self._request.at))
+        taken, settled = (datetime.fromisoformat(pinned[name]) for name in ("taken", "settled"))
+        return Snapshot(pinned["snapshot"], "mail", taken, settled)
+
+    def holds(self) -> dict[str, Any]:
+        """The last backup not after the time that has the mailbox, if there is one.
+
+        While a mailbox was being moved, a backup of neither store may have it.
+        """
+        at = datetime.fromisoformat(self._request.at)
+        before = [one for one in self._backup.snapshots if one.part == "mail" and one.settled <= at]
+        for number, snapshot in enumerate(reversed(before[-_LOOKED_AT:])):
+            if self._is_in(snapshot):
+                return {**snapshot.said(), "latest": number == 0}
+        return {}
+
+    def bring(self) -> dict[str, Any]:
+        """Fetch the mailbox as it was; another store is going to bring it back."""
+        snapshot = self._snapshot()
+        self._bring(snapshot)
+        return {"folder": str(self._scratch)}
+
+    def forget_fetched(self) -> dict[str, Any]:
+        """Take away what was fetched for another store."""
+        shutil.rmtree(self._fetched(self._snapshot()), ignore_errors=True)
+        return {}
 
     @property
     def _then(self) -> Path:
@@ -212,7 +269,7 @@ class Restorer:
     def plan(self) -> Plan:
         """What would come back; nothing of the mailbox is changed."""
         request = self._request
-        snapshot = self._backup.latest("mail", datetime.fromisoformat(request.at))
+        snapshot = self._snapshot()
         self._bring(snapshot)
         then = [name for name in folders_of(self._then) if self._asked(name)]
         if request.folder and not then:
@@ -418,18 +475,24 @@ def _any(guids: Sequence[str]) -> list[str]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do one job; what it found is printed as JSON."""
     parser = argparse.ArgumentParser(prog="site-restore-mail", description=__doc__)
-    parser.add_argument("job", choices=["plan", "prepare", "apply"])
+    parser.add_argument("job", choices=["plan", "prepare", "apply", "holds", "bring", "forget"])
     job = parser.parse_args(arguments).job
     logging.basicConfig(stream=sys.stderr, format="%(message)s", level=logging.INFO)
     try:
         restorer = Restorer(Request.read(sys.stdin.read()))
-        plan = restorer.apply() if job == "apply" else restorer.plan()
+        elsewhere = {
+            "holds": restorer.holds, "bring": restorer.bring, "forget": restorer.forget_fetched,
+        }  # fmt: skip
+        if job in elsewhere:
+            said = elsewhere[job]()
+        else:
+            said = (restorer.apply() if job == "apply" else restorer.plan()).said()
         if job == "plan":
             restorer.forget()
     except (RestoreError, OSError) as error:
         log.error("%s", error)
         return 1
-    sys.stdout.write(json.dumps(plan.said(), ensure_ascii=False) + "\n")
+    sys.stdout.write(json.dumps(said, ensure_ascii=False) + "\n")
     return 0
 
 

@@ -12,13 +12,14 @@ from roles.common.site import Site, SiteHost, current_host, current_site
 from roles.common.tunnels import tunnel
 from roles.common.users import group, in_group
 from roles.mailstore.facts import UNITS
-from roles.mailstore.operations import sieve_compiled, unit_mailboxes, vmail_user
+from roles.mailstore.operations import accounts_file, sieve_compiled, unit_mailboxes, vmail_user
 from roles.mailstore.values import VMAIL_ID, values
 
 _CONF = "/etc/dovecot/dovecot.conf"
 _LIB = "/usr/local/lib/site-mailstore"
 _UNITS = "/etc/systemd/system"
 _STATE = "/var/lib/site-mailstore"
+_MOVE = "/var/lib/site-move"
 _PRIVATE = "/etc/dovecot/private"
 _PROXY = [
     "dovecot-core", "dovecot-imapd", "dovecot-pop3d", "dovecot-managesieved", "dovecot-ldap",
@@ -127,6 +128,9 @@ def _store_files(names: dict[str, Any]) -> list[OperationMeta]:
     directory(
         name="State of the unit mailboxes", path=_STATE, mode="700", user="vmail", group="vmail"
     )
+    # Dovecot's auth process reads it, who is neither root nor the owner of mail.
+    directory(name="Folder of accounts that are being moved", path=_MOVE, mode="755")
+    accounts_file(name="Accounts that are being moved", path=f"{_MOVE}/closed")
     directory(name="Spool of the learner", path="/var/spool/site-learn", mode="755")
     for kind in ("spam", "ham"):
         directory(
@@ -143,11 +147,13 @@ def _store_files(names: dict[str, Any]) -> list[OperationMeta]:
             template("mailstore", f"{_LIB}/quota-warning", mode="755", **names),
             template("mailstore", UNITS, mode="755", **names),
             template("mailstore", f"{_LIB}/retention", mode="755", **names),
+            static("mailstore", "move.py", f"{_LIB}/move", mode="755"),
         ],
         check=Check(
             f"sh -n {{{_LIB}/sieve/learn}} && sh -n {{{_LIB}/sieve/filed-once}}"
             f" && sh -n {{{_LIB}/quota-warning}}"
             f" && sh -n {{{_LIB}/retention}} && perl -wc {{{UNITS}}}"
+            f" && python3 {{{_LIB}/move}} --help >/dev/null"
         ),
         name="Programs of the store",
     )

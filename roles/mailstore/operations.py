@@ -3,9 +3,10 @@
 from collections.abc import Generator
 
 from pyinfra import logger
-from pyinfra.api.command import StringCommand
+from pyinfra.api.command import QuoteString, StringCommand
 from pyinfra.api.operation import OperationMeta, operation
 from pyinfra.context import host, state
+from pyinfra.facts.files import File
 
 from roles.mailstore.facts import (
     NO_ANSWER,
@@ -66,3 +67,14 @@ def unit_mailboxes(script: bytes) -> Generator[StringCommand, None, None]:
             for line in found:
                 logger.info(f"{host.print_prefix}{line}")
         yield StringCommand(f"{UNITS} >&2")
+
+
+@operation()
+def accounts_file(path: str) -> Generator[StringCommand, None, None]:
+    """A file that Dovecot reads accounts from; what stands in it is no deploy's business.
+
+    Args:
+        path: where.
+    """
+    if not host.get_fact(File, path=path):
+        yield StringCommand("install -m 644 /dev/null", QuoteString(path))

@@ -41,6 +41,9 @@ class MailstoreSettings(Settings):
     """… how long in Junk."""
     unit_expunged_keep: Duration = Field(default="90d", validate_default=True)
     """… how long it can be brought back after it was deleted for good."""
+    moved_keep: Duration = Field(default="30d", validate_default=True)
+    """How long the old copy of a mailbox that was moved to another store stays on the old one, as
+    `/var/vmail/.moved/people-1042-20261127T021500Z`. Nobody opens it."""
     units_folder: _FolderName = "Đơn vị"
     """The folder below which a person sees the unit mailboxes, each under the unit's name with its
     code in parentheses (article 3.1a)."""

@@ -164,6 +164,16 @@ def test_what_runs_at_times_is_due(host: Host, job: str) -> None:
 
 
 @pytest.mark.serving("store")
+def test_no_mailbox_is_closed_since_a_move_was_cut_off(host: Host) -> None:
+    """The same `deploy.move_mailbox` again completes it."""
+    closed = host.file("/var/lib/site-move/closed")
+    # Dovecot's auth process reads it.
+    assert (closed.user, closed.mode, closed.content_string) == ("root", 0o644, "")
+    left = host.check_output("find /var/vmail/.moving -name '*.out' 2>/dev/null || true")
+    assert not left
+
+
+@pytest.mark.serving("store")
 def test_the_quota_service_is_reached_by_tls_only(host: Host) -> None:
     assert host.service("stunnel@quota-server.service").is_running
     assert host.service("stunnel@quota-server.service").is_enabled

@@ -349,3 +349,74 @@ def test_a_plan_in_words() -> None:
         "    INBOX: 2",
         "  folders that are made: Đề án",
     ]
+
+
+# -- a mailbox that lay on another store -----------------------------------------------------------
+
+
+def test_a_store_says_which_backup_has_it(tmp_path: Path) -> None:
+    fake = Fake(tmp_path, {"INBOX": ["a"]}, {})
+    found = fake.restorer().holds()
+    assert found.pop("latest")
+    assert found["snapshot"] == "b" * 64
+    assert Fake(tmp_path / "b", {}, {}).restorer(replace(MINE, home="people/9")).holds() == {}
+    # While it was being moved, a backup of neither store had it: the one before counts.
+    whole = fake.run
+
+    def without_the_last(arguments: Sequence[str]) -> str:
+        return "" if "ls" in arguments and "b" * 64 in arguments else whole(arguments)
+
+    earlier = Restorer(MINE, fake.mail, without_the_last).holds()
+    assert (earlier["snapshot"], earlier["latest"]) == ("a" * 64, False)
+    pinned = {name: str(value) for name, value in earlier.items() if name != "latest"}
+    assert fake.restorer(replace(MINE, pinned=pinned)).plan().snapshot.id == "a" * 64
+
+
+def test_what_another_store_fetched_is_brought_back_here(tmp_path: Path) -> None:
+    there = Fake(tmp_path / "there", {"INBOX": ["a", "b"]}, {})
+    held = {name: value for name, value in there.restorer().holds().items() if name != "latest"}
+    folder = Path(there.restorer(replace(MINE, pinned=held)).bring()["folder"])
+    here = Fake(tmp_path / "here", {"INBOX": ["a", "b"]}, {"INBOX": ["b"]})
+    shutil.rmtree(here.backup)
+    request = replace(MINE, pinned=held, elsewhere=True)
+    with pytest.raises(RestoreError, match="expected what was carried over"):
+        here.restorer(request).plan()
+    shutil.copytree(folder, here.mail / ".restore" / folder.name)
+    there.restorer(replace(MINE, pinned=held)).forget_fetched()
+    assert not folder.exists()
+    assert [letter.guid for letter in here.restorer(request).apply().letters] == ["a"]
+    assert not any(word in words for words in here.commands for word in ("snapshots", "ls"))
+
+
+def test_the_store_that_had_it_last_is_asked_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    site = load("pair")
+    home, other = site.hosts["store1"], site.hosts["store2"]
+    what = {"source": "", "home": "people/1"}
+    moments_ = {"early": "2026-11-20T01:00:00+00:00", "late": "2026-11-20T08:30:00+07:00"}
+
+    def asked(held: dict[str, dict[str, object]]) -> tuple[object, list[str]]:
+        carried: list[str] = []
+        monkeypatch.setattr(
+            restore_mail, "asked",
+            lambda _site, store, _job, _what: dict(held.get(store.name, {})),
+        )  # fmt: skip
+        monkeypatch.setattr(
+            restore_mail, "carried", lambda _site, source, *_: carried.append(source.name)
+        )
+        with restore_mail.found(site, home, dict(what)) as result:
+            return result, carried
+
+    def backup(name: str, *, latest: bool) -> dict[str, object]:
+        return {"snapshot": name, "settled": moments_[name], "latest": latest}
+
+    # The store where it lies has it: nobody else is asked.
+    late, early = backup("late", latest=True), backup("early", latest=False)
+    assert asked({home.name: late, other.name: late}) == (what, [])
+    pinned = {name: value for name, value in late.items() if name != "latest"}
+    elsewhere = what | {"pinned": pinned, "elsewhere": True}
+    assert asked({other.name: late}) == (elsewhere, [other.name])
+    assert asked({home.name: early, other.name: late}) == (elsewhere, [other.name])
+    mine = {name: value for name, value in early.items() if name != "latest"}
+    assert asked({home.name: early}) == (what | {"pinned": mine}, [])
+    # Nobody has it: the store says so itself.
+    assert asked({}) == (what | {"pinned": {}}, [])
