@@ -399,20 +399,30 @@ PARTS: dict[str, Callable[[Client], None]] = {
 }
 
 
-def passed_on(command: Sequence[str], environment: Mapping[str, str]) -> int:
-    """Run restic for whoever asked; what it says is shown as it comes."""
+def passed_on(command: Sequence[str], environment: Mapping[str, str], source: str = "") -> int:
+    """Run restic for whoever asked; what it says is shown as it comes.
+
+    Args:
+        command: its command line.
+        environment: its environment.
+        source: the further target that it asks; empty for the backup host.
+
+    Returns:
+        Its exit code.
+    """
+    where = source or "the backup host"
 
     def told(line: str) -> None:
         sys.stderr.write(f"{line}\n")
         sys.stderr.flush()
 
-    done = watched(command, environment, told)
+    done = watched(command, environment, told, patient=not source)
     if done.unlocked and "--no-lock" not in command:
         # Nothing was read yet, nor printed.
-        log.warning("the backup host takes no lock (%s): without one", done.refused)
-        done = watched([*command, "--no-lock"], environment, told)
+        log.warning("%s takes no lock (%s): without one", where, done.refused)
+        done = watched([*command, "--no-lock"], environment, told, patient=not source)
     if done.refused:
-        log.error("the backup host does not take it (%s)", done.refused)
+        log.error("%s does not take it (%s)", where, done.refused)
     return done.code
 
 
@@ -450,7 +460,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         wanted = options.arguments if options.job == "restic" else ["snapshots"]
         with client.restic_at(source) if source else nullcontext(client.restic()) as reached:
             command, environment = reached
-            code = passed_on([*command, *wanted], environment)
+            code = passed_on([*command, *wanted], environment, source)
             if code and source:
                 # For the reason that the way there may know.
                 raise PartError(f"--from {source}: restic failed (exit code {code})")

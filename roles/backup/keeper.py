@@ -5,7 +5,7 @@
     site-backup-keeper watch                  a letter to the postmaster once alarms change
     site-backup-keeper prune [HOST…]          forget what the policy does not keep, free its space
     site-backup-keeper check [HOST…]          read a share of the data back, each time another one
-    site-backup-keeper copy [HOST…]           the last backup of each part to every further target
+    site-backup-keeper copy [HOST[/TARGET]…]  the last backup of each part to further targets
     site-backup-keeper drill [HOST[/PART]…]   restore into a scratch folder, and compare
 
 It runs as the owner of the repositories. Of `prune`, `check`, `copy` and `drill` one runs at a
@@ -39,6 +39,7 @@ from roles.backup.letters import CONFIG as LETTERS
 from roles.backup.letters import Letters, NotTakenError
 from roles.backup.locks import held
 from roles.backup.moments import moment
+from roles.backup.refusals import watched
 from roles.backup.retention import CLOCK, SMALL, Policy, Snapshot, doubts, retained
 from roles.backup.stages import MANIFEST, digest
 from roles.backup.targets import Target, TargetError
@@ -129,6 +130,22 @@ def run(command: Sequence[str], environment: Mapping[str, str] = MappingProxyTyp
     return done.stdout
 
 
+def opened(command: Sequence[str], environment: Mapping[str, str] = MappingProxyType({}), /) -> str:
+    """Run restic on a repository that is not waited for where it cannot be opened.
+
+    Raises:
+        KeeperError: it failed; with the reason.
+    """
+    with Path(os.devnull).open("w", encoding="utf-8") as nowhere:
+        done = watched(
+            command, {**os.environ, **environment}, lambda _: None, nowhere, patient=False
+        )  # fmt: skip
+    if done.code:
+        words = done.refused or " ".join(done.words.split())[:_WORDS]
+        raise KeeperError(f"{words or command[0]} (exit code {done.code})")
+    return ""
+
+
 class Keeper:
     """The repositories of this host."""
 
@@ -137,9 +154,19 @@ class Keeper:
         config: Config,
         run: Run = run,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        opened: Run | None = None,
     ) -> None:
+        """Nothing is asked yet.
+
+        Args:
+            config: what the role wrote.
+            run: how programs are run.
+            now: what time it is.
+            opened: how restic asks whether a further target opens; by default `run`.
+        """
         self.config = config
         self._run = run
+        self._opened = opened or run
         self._now = now
 
     # -- what there is -------------------------------------------------------------------------
@@ -305,13 +332,21 @@ class Keeper:
 
     # -- further targets -----------------------------------------------------------------------
 
-    def copy(self, host: str) -> None:
-        """Copy the last backup of each part of a host to every further target, and forget there.
+    def copy(self, host: str, only: str = "") -> None:
+        """Copy the last backup of each part of a host to further targets, and forget there.
+
+        Args:
+            host: the host.
+            only: the one target; by default every one.
 
         Raises:
-            KeeperError: a target did not take it, or could not be read.
+            KeeperError: there is no such target; or one did not take it, or could not be read.
         """
-        if not self.config.targets:
+        targets = self.config.targets
+        if only and only not in targets:
+            expected = ", ".join(targets) or "none is set"
+            raise KeeperError(f"{only}: no further target; expected one of {expected}")
+        if not targets:
             return
         self._see_open(host)
         every = self.snapshots(host)
@@ -320,7 +355,9 @@ class Keeper:
             log.info("%s: there is no backup yet", host)
             return
         failed = []
-        for name, target in self.config.targets.items():
+        for name, target in targets.items():
+            if only not in ("", name):
+                continue
             begin, words = self._now().isoformat(timespec="seconds"), ""
             try:
                 self._copied(host, target, every)
@@ -358,7 +395,8 @@ class Keeper:
                 return self._run(["restic", *options, *limit, *cache, *arguments], environment)
 
             try:
-                there("cat", "config", "--no-lock")
+                asked = ["restic", *options, "--no-cache", "--no-lock", "cat", "config"]
+                self._opened(asked, environment)
             except KeeperError as first:
                 try:
                     # Cut into the same pieces, so that what is there is known again.
@@ -725,7 +763,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     journal.begin()
     os.umask(0o077)
     try:
-        return _done(Keeper(Config.read(options.config)), options)
+        return _done(Keeper(Config.read(options.config), opened=opened), options)
     except (KeeperError, NotTakenError, OSError) as error:
         log.error("%s", error)
         return 1
@@ -746,7 +784,7 @@ def _done(keeper: Keeper, options: argparse.Namespace) -> int:
         work = {
             "prune": keeper.prune,
             "check": keeper.check,
-            "copy": keeper.copy,
+            "copy": lambda host: keeper.copy(host, parts.get(host, "")),
             "drill": lambda host: keeper.drill(host, parts.get(host, "")),
         }[options.job]
         return 1 if keeper.each(list(parts), work) else 0

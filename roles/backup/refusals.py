@@ -4,6 +4,9 @@ A server that is away may come back: that restic tries again is a line in the jo
 answers and does not take a file will not take it in a quarter of an hour either: its disk is full,
 or it has shut the repository (`growth.py`). Then restic is ended after a few tries. A reader needs
 no lock there: it reads without one, for nothing that could be locked out is written.
+
+A further target that cannot even be opened is not waited for: of storage by S3's interface restic
+tries again whatever the reason is, a key or a certificate that is wrong, too.
 """
 
 import re
@@ -18,6 +21,8 @@ TRIES = 4
 _AGAIN = re.compile(r"(?P<what>.+?) returned error, retrying after [^:]+: (?P<why>.+)")
 _ANSWER = re.compile(r"HTTP response \(\d+\)")
 _LOCK = "Save(<lock/"
+_OPENING = "Stat(<config/>)"
+"""What restic asks for first."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +33,7 @@ class Ended:
     words: str
     """The end of what it said on standard error."""
     refused: str = ""
-    """The file that the server did not take, and its answer, where restic was ended for that."""
+    """What the server did not take or open, and its answer, where restic was ended for that."""
 
     @property
     def unlocked(self) -> bool:
@@ -41,6 +46,8 @@ def watched(
     environment: Mapping[str, str],
     said: Callable[[str], None],
     stdout: IO[str] | None = None,
+    *,
+    patient: bool = True,
 ) -> Ended:
     """Run restic.
 
@@ -49,6 +56,7 @@ def watched(
         environment: its environment.
         said: called with each line of its standard error, as it comes.
         stdout: where it prints; by default where this program does.
+        patient: whether a repository that cannot be opened is waited for.
     """
     words, refusals, refused = "", Counter[str](), ""
     with subprocess.Popen(
@@ -60,7 +68,10 @@ def watched(
                 said(line.rstrip("\n"))
                 words = (words + line)[-2000:]
                 again = _AGAIN.match(line)
-                if again and again["what"].startswith("Save(") and _ANSWER.search(again["why"]):
+                if again and (
+                    (again["what"].startswith("Save(") and _ANSWER.search(again["why"]))
+                    or (again["what"] == _OPENING and not patient)
+                ):
                     refusals[again["what"]] += 1
                     if refusals[again["what"]] == TRIES and not refused:
                         refused = f"{again['what']}: {again['why'].strip()}"

@@ -2,7 +2,15 @@
 
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from cryptography import x509
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
 
 from roles.common.settings import Duration, Settings, Size
 
@@ -22,6 +30,18 @@ _HostKey = Annotated[
 ]
 
 
+def _certificates(text: str) -> str:
+    """See that it is one certificate or several (PEM), or nothing at all."""
+    if text:
+        try:
+            x509.load_pem_x509_certificates(text.encode())
+        except ValueError as error:
+            raise ValueError(f"is no certificate ({error}); expected certificates (PEM)") from None
+        if "PRIVATE KEY" in text:
+            raise ValueError("holds a private key; expected certificates (PEM)")
+    return text
+
+
 class Target(BaseModel):
     """A further place that holds backups, such as a second site."""
 
@@ -34,6 +54,10 @@ class Target(BaseModel):
     `secret_access_key`."""
     host_key: _HostKey = ""
     """For SFTP: the server's public key, such as `ssh-ed25519 AAAA…`; no other one is believed."""
+    authority: Annotated[str, AfterValidator(_certificates)] = ""
+    """For S3 with a certificate that no public authority confirms: the certificate of the one that
+    does (PEM; several, one behind the other). Then no other one is believed; by default those that
+    Debian trusts are."""
     upload_limit: Size = Field(default="10MiB", validate_default=True)
     """How much the backup host sends there in a second at the most; `0B`: no limit."""
     stale: Duration = Field(default="2d", validate_default=True, ge=60)
@@ -56,6 +80,10 @@ class Target(BaseModel):
             raise ValueError(
                 f"host_key: {self.host_key!r}; expected the server's public key for sftp://, and "
                 "none for s3:"
+            )
+        if self.authority and self.host_key:
+            raise ValueError(
+                "authority: found with sftp://; expected none: host_key says who is believed"
             )
         return self
 

@@ -62,7 +62,7 @@ def _described(site: Site, name: str, target: Target, hosts: list[SiteHost]) -> 
             "AWS_SECRET_ACCESS_KEY": credentials["secret_access_key"],
         }
     return {
-        "url": url, "ssh": ssh, "environment": environment,
+        "url": url, "ssh": ssh, "environment": environment, "authority": target.authority,
         "passwords": {host.name: keys.copy(site, name, host) for host in hosts},
         "upload_limit": -(-target.upload_limit // 1024), "stale": target.stale,
         "prune": target.prune,

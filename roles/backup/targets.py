@@ -43,6 +43,9 @@ class Target:
     """Of the repositories there, by host."""
     environment: Mapping[str, str]
     """What restic needs besides, such as the keys of S3."""
+    authority: str
+    """Certificates (PEM) of those whose word counts for the server's certificate; empty: of all
+    that Debian trusts."""
     ssh: Mapping[str, str]
     """For SFTP `to` (`-p PORT USER@HOST`), `key` and `known`, as ssh's files have them."""
     upload_limit: int
@@ -70,12 +73,20 @@ class Target:
         }
         with TemporaryDirectory(prefix="site-backup-") as folder:
             try:
-                yield self._options(Path(folder)), environment
+                yield self._options(Path(folder)), environment | self._trust(Path(folder))
             except Exception as error:
                 # What ssh says, restic passes on only if it has not ended before.
                 if words := _words(Path(folder) / "said"):
                     raise TargetError(f"ssh: {words}; {error}") from error
                 raise
+
+    def _trust(self, folder: Path) -> dict[str, str]:
+        """The environment by which restic believes the authority alone."""
+        if not self.authority:
+            return {}
+        path = folder / "authority.pem"
+        path.write_text(self.authority, encoding="utf-8")
+        return {"RESTIC_CACERT": str(path)}
 
     def _options(self, folder: Path) -> list[str]:
         if not self.ssh:

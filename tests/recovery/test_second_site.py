@@ -1,270 +1,164 @@
-"""A second site by SFTP: what the backup host copies there, and what comes back from there.
+"""Second sites, by SFTP and by S3: what the backup host copies there, and what comes back."""
 
-`outside1` plays it: an account that can do nothing but SFTP, below a folder that it cannot leave,
-at a port that is not ssh's own. The backup host copies by its own unit, in that unit's sandbox.
-"""
-
-import subprocess
-import sys
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 
 import pytest
-from pydantic import SecretStr
 
-from deploy.run import EXIT_CHANGES, EXIT_DONE, EXIT_ERROR, run
+from deploy.run import EXIT_CHANGES, EXIT_DONE, EXIT_ERROR
 from roles.backup.deploy import clients as holders
-from roles.backup.deploy import parts, server
+from roles.backup.deploy import parts
 from roles.backup.targets import ON_CLIENT
-from roles.common.secrets import TargetSecrets
-from roles.common.site import ROOT, Site, SiteHost
+from roles.common.site import Site
 from tests import clients, remote
 from tests.backups import backup_of
-from tests.deploys import overlaid
 from tests.mail.test_access_ends import settle
 from tests.mail.test_directory import GOOD, bound, service, somebody
 from tests.recovery.test_archive import content
 from tests.recovery.test_handover import newcomers
 from tests.recovery.test_restore_directory import lets_in, values
 from tests.recovery.test_restore_mail import fill
+from tests.secondsite import COPY, S3, Second, Sftp, second_sites
 
 __all__ = ["somebody"]
 """A fixture."""
-NAME, ACCOUNT, PORT = "second", "saoluu", 2222
-HOME, KEPT = "/srv/second-site", "kho"
-"""What the account sees as `/`, and the folder in it where it may write."""
-RUN, UNIT = "/run/second-site", "second-site.service"
-COPY = "site-backup-copy.service"
-MAKE = f"""
-set -eu
-umask 022
-useradd --no-create-home --home-dir / --shell /usr/sbin/nologin --password '*' {ACCOUNT}
-mkdir {RUN} {HOME}
-install -d -m 700 -o {ACCOUNT} -g {ACCOUNT} {HOME}/{KEPT}
-for name in host other client; do ssh-keygen -q -t ed25519 -N '' -C '' -f {RUN}/$name; done
-cp {RUN}/client.pub {RUN}/authorized
-cat > {RUN}/sshd_config <<.
-Port {PORT}
-HostKey {RUN}/key
-PidFile none
-AuthorizedKeysFile {RUN}/authorized
-PasswordAuthentication no
-KbdInteractiveAuthentication no
-AllowUsers {ACCOUNT}
-PerSourcePenalties no
-ChrootDirectory {HOME}
-Subsystem sftp internal-sftp
-ForceCommand internal-sftp
-DisableForwarding yes
-.
-"""
-START = (
-    f"cp {RUN}/{{key}} {RUN}/key && systemd-run -q --collect -p Type=notify --unit={UNIT}"
-    f" /usr/sbin/sshd -D -e -f {RUN}/sshd_config"
-)
-UNDO = (
-    f"systemctl stop {UNIT} 2>/dev/null; userdel {ACCOUNT} 2>/dev/null; rm -rf {RUN} {HOME}; :"
-)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Second:
-    """The second site, which the backup host knows."""
-
-    site: Site
-
-    @property
-    def keeper(self) -> SiteHost:
-        """The backup host."""
-        return server(self.site)
-
-    def shell(self, command: str) -> str:
-        """Run a command at the second site."""
-        return remote.shell(self.site, clients.outside_address(self.site), command)
-
-    def at_keeper(self, command: str, *, check: bool = True) -> str:
-        """Run a command on the backup host."""
-        return remote.shell(self.site, self.keeper.address, command, check=check)
-
-    @contextmanager
-    def away(self) -> Iterator[None]:
-        """Inside the block nobody answers there."""
-        self.shell(f"systemctl stop {UNIT}")
-        try:
-            yield
-        finally:
-            self.shell(START.format(key="host"))
-
-    @contextmanager
-    def somebody_else(self) -> Iterator[None]:
-        """Inside the block somebody answers there who has another key."""
-        with self.away():
-            self.shell(START.format(key="other"))
-            try:
-                yield
-            finally:
-                self.shell(f"systemctl stop {UNIT}")
-
-    def copied(self) -> str:
-        """Copy by the backup host's own unit; its result."""
-        self.at_keeper(f"systemctl reset-failed {COPY} 2>/dev/null; systemctl start {COPY}",
-                       check=False)  # fmt: skip
-        return self.at_keeper(f"systemctl show -P Result {COPY}").strip()
-
-    def copy(self, host: SiteHost) -> None:
-        """Copy what one host backed up."""
-        self.at_keeper(f"site-backup-keeper copy {host.name}")
-
-    def alarms(self) -> dict[str, str]:
-        """What the keeper says of copies: words by host."""
-        said = self.at_keeper("site-backup-keeper status || test $? = 2")
-        found = {}
-        for line in said.splitlines():
-            place, _, words = line.removeprefix("ALARM ").partition(": copy: ")
-            if words and place.endswith(f"/{NAME}"):
-                found[place.removesuffix(f"/{NAME}")] = words
-        return found
-
-    def snapshots(self, host: SiteHost) -> int:
-        """How many backups of a host are kept there."""
-        return len(self.shell(f"ls {HOME}/{KEPT}/{host.name}/snapshots").split())
-
-    def restore(self, action: str, *words: str) -> tuple[int, str]:
-        """What an operator types; the exit code, and what is said."""
-        done = subprocess.run(
-            [sys.executable, "-m", "deploy.restore", "--env", self.site.environment, action,
-             *words, "--from", NAME],
-            cwd=ROOT, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        return done.returncode, done.stdout + done.stderr
-
-
-def deployed(site: Site) -> None:
-    """Deploy the backup host as the environment says now."""
-    assert run("apply", "site", site.environment, [server(site).name], sys.stdout) == EXIT_DONE
-
-
-@contextmanager
-def knowing(site: Site, key: str) -> Iterator[None]:
-    """Inside the block the lab's secrets have what opens the second site."""
-    path = site.state / "secrets.toml"
-    before = path.read_text(encoding="utf-8")
-    own = {NAME: TargetSecrets(ssh_key=SecretStr(key))}
-    path.write_text(site.secrets.model_copy(update={"backup_targets": own}).to_toml())
-    try:
-        yield
-    finally:
-        path.write_text(before, encoding="utf-8")
+PATIENCE = 300
+"""Seconds: a third of what restic takes by itself."""
 
 
 @pytest.fixture(scope="module")
-def second(site: Site) -> Iterator[Second]:
-    """A second site, until the last test here."""
-    made = Second(site)
-    address = clients.outside_address(site)
-    made.shell(UNDO)
-    try:
-        made.shell(MAKE)
-        made.shell(START.format(key="host"))
-        settings = (
-            f"[backup.targets.{NAME}]\n"
-            f'url = "sftp://{ACCOUNT}@{address}:{PORT}/{KEPT}"\n'
-            f'host_key = "{made.shell(f"cat {RUN}/host.pub").strip()}"\n'
-            'upload_limit = "0B"\n'
-        )
-        key = made.shell(f"cat {RUN}/client")
-        try:
-            with knowing(site, key), overlaid(settings):
-                deployed(site)
-                # Of a host without a backup nothing is copied.
-                for host in holders(site):
-                    remote.shell(site, host.address, "systemctl start site-backup.service")
-                yield made
-        finally:
-            deployed(site)
-            made.at_keeper(f"systemctl reset-failed {COPY}", check=False)
-        # What opened it is there no more.
-        assert made.at_keeper("cat /etc/site-backup/targets.json").strip() == "{}"
-    finally:
-        made.shell(UNDO)
+def places(site: Site) -> Iterator[dict[type[Second], Second]]:
+    """Second sites of each kind, until the last test here."""
+    with second_sites(site, Sftp, S3) as made:
+        yield {type(one): one for one in made}
 
 
-def test_the_keepers_own_unit_copies_every_hosts_backup(site: Site, second: Second) -> None:
-    assert second.copied() == "success", second.at_keeper(f"journalctl -n 50 -u {COPY}")
-    for host in holders(site):
-        assert second.snapshots(host) == len(parts(site, host)), host.name
-    assert second.alarms() == {}
-    said = second.at_keeper("site-backup-keeper status || test $? = 2")
-    for host in holders(site):
-        assert f"copy at {NAME}: {host.name}: last 20" in said
+@pytest.fixture(params=[Sftp, S3])
+def second(places: dict[type[Second], Second], request: pytest.FixtureRequest) -> Second:
+    """One of them."""
+    return places[request.param]
 
 
-def test_of_a_day_the_last_copy_is_kept_there(site: Site, second: Second) -> None:
+@pytest.fixture
+def sftp(places: dict[type[Second], Second]) -> Sftp:
+    """The one by SFTP, for what is the same by S3."""
+    found = places[Sftp]
+    assert isinstance(found, Sftp)
+    return found
+
+
+@pytest.fixture
+def storage(places: dict[type[Second], Second]) -> S3:
+    """The one by S3."""
+    found = places[S3]
+    assert isinstance(found, S3)
+    return found
+
+
+def test_the_keepers_own_unit_copies_every_hosts_backup(
+    site: Site, places: dict[type[Second], Second]
+) -> None:
+    some = places[Sftp]
+    assert some.copied() == "success", some.at_keeper(f"journalctl -n 50 -u {COPY}")
+    said = some.at_keeper("site-backup-keeper status || test $? = 2")
+    for second in places.values():
+        assert second.alarms() == {}
+        for host in holders(site):
+            assert len(second.snapshots(host)) >= len(parts(site, host)), second.name
+            assert f"copy at {second.name}: {host.name}: last 20" in said
+
+
+def test_of_a_day_the_last_copy_is_kept_there(site: Site, sftp: Sftp) -> None:
     host = site.group("mx")[0]
     # So many that midnight, which may come between, leaves fewer.
     times = 3
+    sftp.copy(host)
+    before = len(sftp.snapshots(host))
     for _ in range(times):
         remote.shell(site, host.address, "site-backup run keys")
-        second.copy(host)
-    assert second.snapshots(host) < len(parts(site, host)) - 1 + times
+        sftp.copy(host)
+    assert len(sftp.snapshots(host)) < before + times
 
 
 def test_nobody_else_is_taken_for_the_second_site(site: Site, second: Second) -> None:
     host = site.group("mx")[0]
-    remote.shell(site, host.address, "site-backup run keys")
     second.copy(host)
-    before = second.shell(f"find {HOME} -type f | sort")
+    before = second.files()
     remote.shell(site, host.address, "site-backup run keys")
     with second.somebody_else():
-        assert second.copied() == "exit-code"
-        told = second.alarms()
-        assert {*told} == {one.name for one in holders(site)}
-        assert all("Host key verification failed" in words for words in told.values()), told
-    assert second.shell(f"find {HOME} -type f | sort") == before
-    # And while it is away.
-    with second.away():
-        assert second.copied() == "exit-code"
-        assert "Connection refused" in second.alarms()[host.name]
+        second.copy(host, check=False)
+        assert second.stranger in second.alarms()[host.name]
+    assert second.files() == before
     second.copy(host)
     assert host.name not in second.alarms()
+    assert second.files() != before
 
 
-def test_a_mailbox_comes_back_from_there(site: Site, second: Second) -> None:
+def test_a_key_that_does_not_open_is_an_alarm_in_the_servers_words(site: Site, storage: S3) -> None:
+    """And the others are not kept waiting: restic would try for a quarter of an hour."""
+    host = site.group("mx")[0]
+    storage.copy(host)
+    with storage.other_key():
+        begin = time.monotonic()
+        storage.copy(host, check=False)
+        assert time.monotonic() - begin < PATIENCE
+        assert "signature we calculated does not match" in storage.alarms()[host.name]
+    storage.copy(host)
+    assert host.name not in storage.alarms()
+
+
+def test_while_one_is_away_there_is_an_alarm_and_the_others_get_their_copies(
+    site: Site, sftp: Sftp, storage: S3
+) -> None:
+    host = site.group("mx")[0]
+    remote.shell(site, host.address, "site-backup run keys")
+    before = storage.files()
+    with sftp.away():
+        assert sftp.copied() == "exit-code"
+        told = sftp.alarms()
+        assert {*told} == {one.name for one in holders(site)}
+        assert all("Connection refused" in words for words in told.values()), told
+    assert storage.alarms() == {}
+    assert storage.files() != before
+    sftp.copy(host)
+    assert host.name not in sftp.alarms()
+
+
+def test_a_mailbox_comes_back_from_there(site: Site, places: dict[type[Second], Second]) -> None:
     with newcomers(site, 1) as (person,):
         settle(site, person.account)
         before = fill(person)
         store = clients.store_of(site, person.account.address)
-        at = backup_of(site, store, "mail")
-        second.copy(store)
-        with clients.imap(site, person.account) as client:
-            client.select_folder("INBOX")
-            client.delete_messages(client.search())
-            client.expunge()
-        request = ("mailbox", person.account.address, "--at", at)
-        # The backup host is not asked: it is away.
-        with remote.stopped(site, second.keeper.address, "site-backup-server.service"):
-            code, said = second.restore("plan", *request)
-            assert code == EXIT_CHANGES, said
-            code, said = second.restore("apply", *request)
-            assert code == EXIT_DONE, said
-        assert content(site, person.account) == before
-        # What opens the second site stays on no host.
-        remote.shell(site, store.address, f"test ! -e {ON_CLIENT}")
+        request = ("mailbox", person.account.address, "--at", backup_of(site, store, "mail"))
+        for second in places.values():
+            second.copy(store)
+            with clients.imap(site, person.account) as client:
+                client.select_folder("INBOX")
+                client.delete_messages(client.search())
+                client.expunge()
+            # The backup host is not asked: it is away.
+            with remote.stopped(site, second.keeper.address, "site-backup-server.service"):
+                code, said = second.restore("plan", *request)
+                assert code == EXIT_CHANGES, said
+                code, said = second.restore("apply", *request)
+                assert code == EXIT_DONE, said
+            assert content(site, person.account) == before, second.name
+            # What opens the second site stays on no host.
+            remote.shell(site, store.address, f"test ! -e {ON_CLIENT}")
 
 
 def test_the_directory_comes_back_from_there(
-    site: Site, second: Second, somebody: Callable[..., tuple[str, str]]
+    site: Site, sftp: Sftp, somebody: Callable[..., tuple[str, str]]
 ) -> None:
     dn, address = somebody()
     before = values(site, dn, "entryUUID", "mail")
     told = site.group("directory")[0]
     at = backup_of(site, told, "directory")
-    second.copy(told)
+    sftp.copy(told)
     with bound(site, *service(site, "accounts")) as accounts:
         accounts.delete(dn)
-    with remote.stopped(site, second.keeper.address, "site-backup-server.service"):
-        code, said = second.restore("apply", "directory", address, "--at", at)
+    with remote.stopped(site, sftp.keeper.address, "site-backup-server.service"):
+        code, said = sftp.restore("apply", "directory", address, "--at", at)
         assert code == EXIT_DONE, said
     assert values(site, dn, "entryUUID", "mail") == before
     assert lets_in(site, dn, GOOD)
@@ -272,11 +166,11 @@ def test_the_directory_comes_back_from_there(
 
 
 def test_where_the_second_site_is_away_a_restore_says_so_and_leaves_nothing(
-    site: Site, second: Second
+    site: Site, sftp: Sftp
 ) -> None:
     told = site.group("directory")[0]
-    with second.away():
-        code, said = second.restore("plan", "directory", "--at", "now")
+    with sftp.away():
+        code, said = sftp.restore("plan", "directory", "--at", "now")
     assert code == EXIT_ERROR
     assert "Connection refused" in said
     remote.shell(site, told.address, f"test ! -e {ON_CLIENT}")

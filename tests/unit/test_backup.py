@@ -27,6 +27,7 @@ from roles.backup.facts import Key, Repositories
 from roles.backup.settings import BackupSettings
 from roles.backup.targets import TargetError
 from roles.base.firewall import rules
+from roles.certificates.authority import Authority
 from roles.common import files
 from roles.common.errors import SiteError
 from roles.common.facts import FileState
@@ -416,6 +417,18 @@ def test_a_further_target_is_known_as_long_as_an_operator_says_how(
         pass
 
 
+def test_by_s3_an_authority_that_is_set_is_the_only_one(site: Site, tmp_path: Path) -> None:
+    pem = Authority.of(site).pem
+    store = site.hosts["store1"]
+    elsewhere = second(url="s3:https://s3.vidu.vn/sao-luu", authority=pem)
+    (tmp_path / "targets").write_text(target_file.text(elsewhere, ["second"], [store]))
+    with targets.read(tmp_path / "targets")["second"].reached("store1") as (options, environment):
+        assert options == []
+        authority = Path(environment["RESTIC_CACERT"])
+        assert authority.read_text() == pem
+    assert not authority.exists()
+
+
 def test_by_sftp_nobody_but_the_server_that_the_settings_name_is_believed(tmp_path: Path) -> None:
     site = second(url="sftp://saoluu@kho2.vidu.vn:2222/srv/tiengiang", host_key=HOST_KEY)
     store = site.hosts["store1"]
@@ -473,6 +486,7 @@ def test_a_target_without_credentials_is_named_before_anything_is_done(
         ({"url": "sftp://-f@kho2.vidu.vn/srv", "host_key": HOST_KEY}, "url"),
         ({"url": "sftp://a@-f/srv", "host_key": HOST_KEY}, "url"),
         ({"url": "s3:https://s3.vidu.vn/x", "colour": "red"}, "colour"),
+        ({"url": "s3:https://s3.vidu.vn/x", "authority": "ca.pem"}, "expected certificates"),
         ({"url": "s3:https://s3.vidu.vn/x", "stale": "2"}, "stale"),
     ],
 )

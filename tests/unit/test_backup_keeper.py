@@ -33,7 +33,7 @@ LETTERS = Letters(
 )  # fmt: skip
 SECOND = Target(
     url="s3:https://s3.vidu.vn/x", passwords={"store1": "its-own"},
-    environment={"AWS_ACCESS_KEY_ID": "k"}, ssh={}, upload_limit=7, stale=2 * 86400,
+    environment={"AWS_ACCESS_KEY_ID": "k"}, authority="", ssh={}, upload_limit=7, stale=2 * 86400,
     prune=True, keep={**dict.fromkeys(KEEP, 0), "daily": 2},
 )  # fmt: skip
 POLICY = Policy(KEEP, 12 * HOUR, 0.5, ZoneInfo("Asia/Ho_Chi_Minh"))
@@ -533,6 +533,17 @@ def test_the_last_true_backup_of_each_part_is_copied(copier: Keeper, restic: Res
     # Made once, not each time; and left to itself while nothing is to be forgotten.
     copier.copy("store1")
     assert restic.jobs("init", "copy", "forget", "prune") == ["init", "copy", "copy"]
+
+
+def test_one_target_may_be_copied_to_alone(copier: Keeper, restic: Restic) -> None:
+    restic.add("a", 3 * HOUR)
+    with pytest.raises(KeeperError, match="third: no further target; expected one of second"):
+        copier.copy("store1", "third")
+    assert restic.there is None
+    both = {"second": SECOND, "third": replace(SECOND, url="s3:https://s3.vidu.vn/y")}
+    Keeper(replace(copier.config, targets=both), restic, lambda: NOW).copy("store1", "third")
+    assert restic.environment["RESTIC_REPOSITORY"] == "s3:https://s3.vidu.vn/y/store1"
+    assert restic.jobs("copy") == ["copy"]
 
 
 def test_before_the_first_backup_there_is_nothing_to_copy(copier: Keeper, restic: Restic) -> None:

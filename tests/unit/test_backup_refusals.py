@@ -1,6 +1,7 @@
 """A restic that tries again and again: what is said of it, and when it is ended."""
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from roles.backup import client as program
 from roles.backup.client import Client, PartError
+from roles.backup.keeper import KeeperError, opened
 from roles.backup.refusals import TRIES, tries_again, watched
 from tests.unit.test_backup import config
 
@@ -17,6 +19,8 @@ BEGUN = datetime(2026, 11, 26, 2, 0, tzinfo=UTC)
 LOCK, PACK = "Save(<lock/0a1b2c3d4e>)", "Save(<data/4e5f6a7b8c>)"
 FULL = "unexpected HTTP response (500): 500 Internal Server Error"
 AWAY = 'Post "https://b:8000/store1/locks/0a": dial tcp 10.0.0.1:8000: connect: connection refused'
+OPENING = "Stat(<config/>)"
+CLOSED = 'Stat: Get "https://s3.vidu.vn/x/?location=": tls: failed to verify certificate'
 FOREVER = "exec tail -f /dev/null"
 """How a restic goes on that nobody ends."""
 SUMMARY = (
@@ -81,6 +85,24 @@ def test_everything_else_is_restics_own_to_give_up(restic: Restic, lines: list[s
         assert output.read() == "printed\n"
     assert (done.code, done.refused) == (3, "")
     assert done.words == "\n".join(lines)[-2000:].strip()
+
+
+def test_a_further_target_that_does_not_open_is_not_waited_for(
+    restic: Restic, caplog: pytest.LogCaptureFixture
+) -> None:
+    restic([again(OPENING, CLOSED)] * TRIES, FOREVER)
+    with pytest.raises(KeeperError, match=f"{re.escape(CLOSED)} "):
+        opened(["restic", "cat", "config"])
+    assert program.passed_on(["restic", "restore"], os.environ, "third") != 0
+    assert f"third does not take it ({OPENING}: {CLOSED})" in caplog.text
+    # The backup host may be about to start.
+    restic([again(OPENING, AWAY)] * 2 * TRIES, "exit 3")
+    assert program.passed_on(["restic", "restore"], os.environ) == 3
+    restic([], "exit 0")
+    assert opened(["restic", "cat", "config"]) == ""
+    restic(["Fatal: wrong password"], "exit 12")
+    with pytest.raises(KeeperError, match="Fatal: wrong password"):
+        opened(["restic", "cat", "config"])
 
 
 def test_a_backup_that_is_not_taken_fails_with_where_to_look(
