@@ -5,6 +5,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from itertools import groupby
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -62,12 +64,9 @@ def report(
         if ",ou=units," in dn
     }
     result = []
-    for unit in sorted({line.unit for line in lines}):
+    lines.sort(key=lambda line: (line.unit, _KINDS.index(line.kind), line.text))
+    for unit, own in groupby(lines, key=lambda line: line.unit):
         result.append(_HEADINGS.get(unit) or f"{names.get(unit, unit)} ({unit})")
-        own = sorted(
-            (line for line in lines if line.unit == unit),
-            key=lambda line: (_KINDS.index(line.kind), line.text),
-        )
         result += [f"  {line.kind}: {line.text}" for line in own]
     counts = Counter(line.kind for line in lines)
     result.append(", ".join(f"{counts[kind]} {kind}" for kind in _KINDS if counts[kind]))
@@ -270,6 +269,7 @@ def _local(attributes: Mapping[str, Sequence[str]], zone: ZoneInfo) -> Attribute
     }
 
 
+@lru_cache(maxsize=1024)
 def _clock(moment: str, zone: ZoneInfo) -> str:
     utc = datetime.strptime(moment, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC)
     return f"{utc.astimezone(zone):%Y-%m-%d %H:%M}"

@@ -34,7 +34,7 @@ class DirectorySettings(Settings):
     """Passes over that memory."""
     argon2_lanes: int = Field(default=1, ge=1)
     """Parallel lanes."""
-    generated_hash_memory: Size = Field(default="1MiB", validate_default=True, ge=2**16)
+    generated_hash_memory: Size = Field(default="256KiB", validate_default=True, ge=2**16)
     """Memory that hashing a generated password takes, in one pass: that of a service (190 random
     bits), and the first one of a person (78). Little, because nobody guesses them, thousands are
     hashed at an import, and services log in all day; what people choose is hashed by the directory,

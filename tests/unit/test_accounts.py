@@ -350,7 +350,7 @@ def test_a_first_password_satisfies_the_policy_and_its_hash_is_argon2id() -> Non
     assert len(set(passwords.values())) == 20
     assert all(re.fullmatch(r"([a-z2-9]{4}-){3}[a-z2-9]{4}", p) for p in passwords.values())
     for value in hashes(passwords, DirectorySettings()).values():
-        assert value.startswith("{ARGON2}$argon2id$v=19$m=1024,t=1,p=1$")
+        assert value.startswith("{ARGON2}$argon2id$v=19$m=256,t=1,p=1$")
 
 
 @pytest.mark.parametrize("environment", ["staging", "production"])

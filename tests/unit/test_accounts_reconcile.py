@@ -240,7 +240,6 @@ def addresses(directory: Entries) -> dict[str, str]:
 
 
 @given(histories())
-@settings(deadline=None)
 def test_apply_after_plan_leaves_nothing_to_do(history: list[tuple[Registry, datetime]]) -> None:
     directory = possible(history)
     last, now = history[-1]
@@ -249,7 +248,6 @@ def test_apply_after_plan_leaves_nothing_to_do(history: list[tuple[Registry, dat
 
 
 @given(histories(2), st.randoms(use_true_random=False))
-@settings(deadline=None)
 def test_the_order_of_rows_does_not_matter(
     history: list[tuple[Registry, datetime]], random: object
 ) -> None:
@@ -266,7 +264,6 @@ def test_the_order_of_rows_does_not_matter(
 
 
 @given(histories(3), st.data())
-@settings(deadline=None)
 def test_a_run_that_is_cut_off_is_completed_by_the_next(
     history: list[tuple[Registry, datetime]], data: st.DataObject
 ) -> None:
@@ -280,7 +277,6 @@ def test_a_run_that_is_cut_off_is_completed_by_the_next(
 
 
 @given(histories(3), st.integers(0, 8), st.data())
-@settings(deadline=None)
 def test_what_time_brings_is_what_the_registry_would_write(
     history: list[tuple[Registry, datetime]], days: int, data: st.DataObject
 ) -> None:
@@ -316,7 +312,6 @@ def test_who_gets_a_right_by_time_stands_where_the_registry_has_him() -> None:
 
 
 @given(histories(3), st.integers(0, 8))
-@settings(deadline=None)
 def test_a_second_directory_host_begins_later_and_writes_the_same(
     history: list[tuple[Registry, datetime]], days: int
 ) -> None:
@@ -330,7 +325,6 @@ def test_a_second_directory_host_begins_later_and_writes_the_same(
 
 
 @given(histories())
-@settings(deadline=None)
 def test_an_address_is_given_to_nobody_else_while_it_is_reserved(
     history: list[tuple[Registry, datetime]],
 ) -> None:
@@ -349,7 +343,6 @@ def test_an_address_is_given_to_nobody_else_while_it_is_reserved(
 
 
 @given(histories(3), registries(), st.integers(0, 8), st.data())
-@settings(deadline=None)
 def test_addresses_of_purged_mailboxes_are_reserved_and_then_free(
     history: list[tuple[Registry, datetime]], then: Registry, days: int, data: st.DataObject
 ) -> None:
@@ -384,7 +377,6 @@ def test_addresses_of_purged_mailboxes_are_reserved_and_then_free(
 
 
 @given(histories(3))
-@settings(deadline=None)
 def test_rights_stand_on_both_sides(history: list[tuple[Registry, datetime]]) -> None:
     directory = possible(history)
     last, now = history[-1]
@@ -414,7 +406,7 @@ def test_rights_stand_on_both_sides(history: list[tuple[Registry, datetime]]) ->
 
 
 @given(histories())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_a_departed_mailbox_is_open_to_its_successor_and_to_nobody_else(
     history: list[tuple[Registry, datetime]],
 ) -> None:

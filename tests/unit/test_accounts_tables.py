@@ -12,7 +12,7 @@ from typing import Any
 
 import openpyxl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from openpyxl.workbook.workbook import Workbook
 from openpyxl.worksheet.formula import ArrayFormula
@@ -557,7 +557,6 @@ def test_a_whole_province_is_read_in_both_forms(tmp_path: Path) -> None:
     assert (len(one.units), len(one.people), len(one.delegations)) == (60, 300, 240)
 
 
-@settings(deadline=None)
 @given(st.permutations(CSV["people"].splitlines()[1:]), st.sampled_from(["\n", "\r\n"]))
 def test_the_order_of_rows_does_not_matter(rows: list[str], end: str) -> None:
     with TemporaryDirectory() as folder:
@@ -566,7 +565,6 @@ def test_the_order_of_rows_does_not_matter(rows: list[str], end: str) -> None:
         assert turned == read(as_csv(Path(folder))).people
 
 
-@settings(deadline=None)
 @given(st.binary() | st.text().map(str.encode))
 def test_whatever_a_file_holds_is_read_or_refused(content: bytes) -> None:
     with TemporaryDirectory() as folder:
@@ -577,7 +575,6 @@ def test_whatever_a_file_holds_is_read_or_refused(content: bytes) -> None:
                 read(Path(folder))
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_a_damaged_spreadsheet_is_read_or_refused(data: st.DataObject) -> None:
     with TemporaryDirectory() as name:

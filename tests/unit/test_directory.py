@@ -269,7 +269,7 @@ def test_a_hash_of_the_same_password_is_the_same_only_with_a_salt_of_its_own() -
     generated = hashed_generated("secret", settings, salt)
     assert generated == hashed_generated("secret", settings, salt)
     assert generated != hashed_generated("secret", settings)
-    assert generated.startswith("{ARGON2}$argon2id$v=19$m=1024,t=1,p=1$")
+    assert generated.startswith("{ARGON2}$argon2id$v=19$m=256,t=1,p=1$")
     assert hashed("secret", settings) != hashed("secret", settings)
     assert hashed("secret", settings).startswith("{ARGON2}$argon2id$v=19$m=19456,t=2,p=1$")
 
