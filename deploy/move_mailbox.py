@@ -34,11 +34,10 @@ from typing import Any
 from deploy.archive import full
 from deploy.hosts import escaped, everywhere, first, modify, noted, search, shell, ssh
 from deploy.restore import say
-from deploy.restore_mail import place
+from deploy.restore_mail import place, reading
 from deploy.run import EXIT_CHANGES, EXIT_DONE, EXIT_ERROR
 from deploy.sessions import NO_SESSION
 from roles.accounts.deploy import site_registry, site_target
-from roles.accounts.lifecycle import handover_group
 from roles.accounts.reconcile import READ, Target, reconcile
 from roles.accounts.registry import Registry
 from roles.common.errors import SiteError
@@ -123,20 +122,6 @@ def found(site: Site, words: str) -> tuple[str, Attributes]:
     if state in ("archived", "purged"):
         raise SiteError(f"{words!r}: is {state}; expected a mailbox that lies on a store")
     return entries[0]
-
-
-def reading(site: Site, where: str) -> list[tuple[str, Attributes]]:
-    """Entries of the people who may open somebody else's mailbox: a unit's, or who departed.
-
-    Args:
-        site: the site.
-        where: its place.
-    """
-    kind, _, code = where.partition("/")
-    groups = (code, f"{code}+file") if kind == "mailboxes" else (handover_group(code),)
-    condition = "".join(f"(mailboxGroup={escaped(name)})" for name in groups)
-    return search(site, site.base_dn, f"(&(objectClass=mailboxAccount)(|{condition}))",
-                  "mail", "mailHost", "mailboxGroup")  # fmt: skip
 
 
 def chosen(site: Site, options: argparse.Namespace) -> list[Mailbox]:

@@ -26,9 +26,11 @@ from zoneinfo import ZoneInfo
 from deploy import moments, restore_targets
 from deploy.archive import mailbox
 from deploy.hosts import escaped, first, noted, search, ssh
+from roles.accounts.lifecycle import handover_group
 from roles.archive.settings import ArchiveSettings
 from roles.common.errors import SiteError
 from roles.common.site import Site, SiteHost
+from roles.directory.ldif import Attributes
 from roles.mailstore.settings import MailstoreSettings
 
 JOBS = {
@@ -100,14 +102,25 @@ def request(site: Site, options: argparse.Namespace, now: datetime) -> tuple[Sit
     }  # fmt: skip
 
 
+def reading(site: Site, where: str) -> list[tuple[str, Attributes]]:
+    """Entries of the people who may open somebody else's mailbox: a unit's, or who departed.
+
+    Args:
+        site: the site.
+        where: its place.
+    """
+    kind, _, code = where.partition("/")
+    groups = (code, f"{code}+file") if kind == "mailboxes" else (handover_group(code),)
+    condition = "".join(f"(mailboxGroup={escaped(name)})" for name in groups)
+    return search(site, site.base_dn, f"(&(objectClass=mailboxAccount)(|{condition}))",
+                  "mail", "mailHost")  # fmt: skip
+
+
 def readers(site: Site, home: str) -> dict[str, str]:
     """Homes and addresses of the people who may open a unit mailbox."""
-    kind, _, code = home.partition("/")
-    if kind != "mailboxes":
+    if not home.startswith("mailboxes/"):
         return {}
-    groups = "".join(f"(mailboxGroup={escaped(name)})" for name in (code, f"{code}+file"))
-    found = search(site, site.base_dn, f"(&(objectClass=mailboxAccount)(|{groups}))", "mail")
-    return {place(dn): first(entry, "mail") for dn, entry in found}
+    return {place(dn): first(entry, "mail") for dn, entry in reading(site, home)}
 
 
 def asked(site: Site, store: SiteHost, job: str, what: Any) -> dict[str, Any]:

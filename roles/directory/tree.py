@@ -2,6 +2,7 @@
 
 import hashlib
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from passlib.hash import argon2
 
@@ -75,13 +76,12 @@ def hashed(password: str, settings: DirectorySettings) -> str:
         password: in clear.
         settings: what hashing costs.
     """
-    scheme = argon2.using(
-        type="ID",
+    return _argon2id(
+        password,
         memory_cost=settings.argon2_memory // 1024,
         time_cost=settings.argon2_passes,
         parallelism=settings.argon2_lanes,
     )
-    return f"{{ARGON2}}{scheme.hash(password)}"
 
 
 def hashed_generated(password: str, settings: DirectorySettings, salt: bytes | None = None) -> str:
@@ -92,15 +92,13 @@ def hashed_generated(password: str, settings: DirectorySettings, salt: bytes | N
         settings: what hashing costs.
         salt: 16 bytes; random by default.
     """
-    options = {"salt": salt} if salt else {}
-    scheme = argon2.using(
-        type="ID",
-        memory_cost=settings.generated_hash_memory // 1024,
-        time_cost=1,
-        parallelism=1,
-        **options,
-    )
-    return f"{{ARGON2}}{scheme.hash(password)}"
+    memory = settings.generated_hash_memory // 1024
+    salted = {"salt": salt} if salt else {}
+    return _argon2id(password, memory_cost=memory, time_cost=1, parallelism=1, **salted)
+
+
+def _argon2id(password: str, **cost: Any) -> str:
+    return f"{{ARGON2}}{argon2.using(type='ID', **cost).hash(password)}"
 
 
 def tree(site: Site, settings: DirectorySettings) -> list[tuple[str, Attributes]]:
