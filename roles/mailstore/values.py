@@ -21,13 +21,16 @@ def values(site: Site, host: SiteHost) -> dict[str, Any]:
     position = site.group("store", "front").index(host)
     directories = in_turn(site.group("directory"), position)
     quota_clients = len(site.group("mx")) * _ASKING_PORTS * _SMTPD_PROCESSES
-    stores = [f"(mailHost={name})" for name in host.aliases if name in site.store_names]
+    stores = [name for name in host.aliases if name in site.store_names]
     return {
         "settings": settings,
         "vmail_id": VMAIL_ID,
         "trusted": sorted({"127.0.0.1", *(front.address for front in site.group("front"))}),
         "directories": [f"ldaps://{entry.fqdn}" for entry in directories],
-        "own_store": f"(|{''.join(stores)})" if stores else "(mailHost=none)",
+        "own_stores": stores,
+        "own_store": f"(|{''.join(f'(mailHost={name})' for name in stores)})"
+        if stores
+        else "(mailHost=none)",
         "relay": in_turn(site.group("mx"), position)[0].fqdn,
         "auth_clients": 2 * settings.logins + settings.sessions + quota_clients + 1000,
         "quota_clients": quota_clients,

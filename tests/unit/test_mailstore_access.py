@@ -186,13 +186,21 @@ def test_an_applications_password_counts_until_its_day(until: str, may: bool) ->
         (AN._replace(services=frozenset({"imap"})), "no pop3"),
         (AN._replace(groups=frozenset({"stttt"})), "left stttt+file"),
         (AN._replace(groups=frozenset({"snv"})), "left stttt, left stttt+file, joined snv"),
-        (AN._replace(store="store-b"), "moved to another store"),
+        (AN._replace(store="store-b"), "moved to store-b"),
         (AN._replace(password="2"), "new password"),
     ],
 )
 def test_less_than_before_ends_sessions(after: Account | None, words: str) -> None:
-    (found,) = differences(AN, after)
+    (found,) = differences(AN, after, [AN.store])
     assert (found.user, ", ".join(found.words), found.narrower) == (AN.user, words, True)
+
+
+@pytest.mark.parametrize("stores", [[], ["store-b"], ["store-c"], [AN.store, "store-b"]])
+def test_a_mailbox_that_moved_ends_sessions_on_the_store_that_it_left_alone(
+    stores: list[str],
+) -> None:
+    (found,) = differences(AN, AN._replace(store="store-b"), stores)
+    assert (found.words, found.narrower) == (("now on store-b",), False)
 
 
 def test_more_than_before_is_only_forgotten() -> None:

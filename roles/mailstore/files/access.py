@@ -4,7 +4,8 @@
 Dovecot remembers a log-in for minutes (`auth_cache`), and a session lives as long as its client
 likes. This asks every directory, every few seconds, what became different since it asked last, and
 makes Dovecot forget the account; where somebody may do less than before, or has a new password, it
-ends the sessions, too. The client logs in again, if it may.
+ends the sessions, too. The client logs in again, if it may. Where a mailbox moved, sessions end on
+the store that it left, and nowhere else: who has logged in since has the new one open.
 
 Every directory is followed on its own: Dovecot may have asked one that learnt of a change later
 than the others. What was known is kept on disk, so that a change during an outage of this program,
@@ -20,7 +21,7 @@ import socket
 import sqlite3
 import subprocess
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -148,24 +149,31 @@ def _newcomer(after: Account) -> Difference:
     return Difference(after.user, ("new, and changed since",), narrower=True)
 
 
-def differences(before: Account | None, after: Account | None) -> list[Difference]:
+def differences(
+    before: Account | None, after: Account | None, stores: Collection[str] = ()
+) -> list[Difference]:
     """What must be forgotten, and for whom.
 
     Args:
         before: the entry as it was known; None where nothing was known of it.
         after: as it is now; None where it was removed.
+        stores: the names of this host that `mailHost` may hold.
     """
     if before is None:
         return [] if after is None else [_newcomer(after)]
     if after is None:
         return [Difference(before.user, ("removed",), narrower=True)]
+    moved = before.store != after.store
+    away = moved and before.store in stores and after.store not in stores
     less = [
-        *(["moved to another store"] if before.store != after.store else []),
+        *([f"moved to {after.store}"] if away else []),
         *(["new password"] if before.password != after.password else []),
         *(f"no {name}" for name in sorted(before.services - after.services)),
         *(f"left {name}" for name in sorted(before.groups - after.groups)),
     ]
     more = [
+        # Nobody has the old one open here; whoever has logged in since has the new one.
+        *([f"now on {after.store}"] if moved and not away else []),
         *(f"now {name}" for name in sorted(after.services - before.services)),
         *(f"joined {name}" for name in sorted(after.groups - before.groups)),
     ]
@@ -338,9 +346,19 @@ class News:
 class Follower:
     """What one directory says, compared with what it said before."""
 
-    def __init__(self, directory: Directory, knowledge: Knowledge) -> None:
+    def __init__(
+        self, directory: Directory, knowledge: Knowledge, stores: Collection[str] = ()
+    ) -> None:
+        """Nothing is asked yet.
+
+        Args:
+            directory: which.
+            knowledge: what is known of it.
+            stores: the names of this host that `mailHost` may hold.
+        """
         self.directory = directory
         self._knowledge = knowledge
+        self._stores = stores
         self._read = float("-inf")
         self._moved = False
         self._answers = True
@@ -409,7 +427,7 @@ class Follower:
 
         for dn, after in changed.items():
             before = self._knowledge.get(self.directory.uri, dn)
-            for difference in differences(before, after):
+            for difference in differences(before, after, self._stores):
                 person = present(difference.user)
                 yield replace(difference, user=person.user) if person else difference
 
@@ -570,6 +588,7 @@ def main() -> None:
     parser.add_argument("--password", type=Path, required=True, help="a file, without a line end")
     parser.add_argument("--authority", type=Path, required=True, help="the site's certificates")
     parser.add_argument("--state", type=Path, required=True, help="the file of what is known")
+    parser.add_argument("--store", action="append", default=[], help="a name in mailHost, if any")
     parser.add_argument("--every", type=float, required=True, help="seconds between two rounds")
     given = parser.parse_args()
     handler = logging.StreamHandler()
@@ -578,7 +597,11 @@ def main() -> None:
     knowledge = Knowledge(given.state)
     knowledge.forget(given.directory)
     followers = [
-        Follower(Directory(uri, given.base, given.name, given.password, given.authority), knowledge)
+        Follower(
+            Directory(uri, given.base, given.name, given.password, given.authority),
+            knowledge,
+            given.store,
+        )
         for uri in given.directory
     ]
     access = Access(followers, Dovecot())
