@@ -16,7 +16,7 @@ from typing import Any
 
 from deploy.hosts import everywhere
 from roles.backup.deploy import clients, server
-from roles.backup.keeper import table
+from roles.backup.status import table
 from roles.common.errors import SiteError
 from roles.common.site import Site, SiteHost, load
 

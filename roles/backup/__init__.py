@@ -9,9 +9,9 @@ On every host that holds something `site-backup` runs by a timer: one part after
 snapshot with the tag `part=NAME` (`client.py` says what each is and how consistent). A part that
 fails fails the job, and no other part. The repositories are on the first host of the group.
 
-There `site-backup-keeper` forgets, reads back, restores and compares, copies to further targets
-(`backup.targets`), shuts out who fills the disk, and tells the postmaster of every alarm. That it
-is away itself, each host tells when it has no new backups (`absence.py`).
+There `site-backup-keeper` (`keeper.py`) forgets, reads back, restores and compares, copies to
+further targets (`backup.targets`), shuts out who fills the disk, and tells the postmaster of every
+alarm. That it is away itself, each host tells when it has no new backups (`absence.py`).
 
 `python -m deploy.restore` is the way back; `site-restore` and `site-restore-mail` do its work on
 the host that holds the data.

@@ -14,9 +14,10 @@ STATE = "/var/lib/site-backup-keeper"
 CONFIG = "/etc/site-backup/keeper.toml"
 _COMMAND = "/usr/local/sbin/site-backup-keeper"
 _PROGRAM = (
-    "backup/growth.py", "backup/journal.py", "backup/keeper.py", "backup/letters.py",
-    "backup/locks.py", "backup/moments.py", "backup/records.py", "backup/refusals.py",
-    "backup/retention.py", "backup/stages.py", "backup/targets.py",
+    "backup/copying.py", "backup/drills.py", "backup/growth.py", "backup/journal.py",
+    "backup/keeper.py", "backup/letters.py", "backup/locks.py", "backup/moments.py",
+    "backup/records.py", "backup/refusals.py", "backup/repositories.py", "backup/retention.py",
+    "backup/stages.py", "backup/status.py", "backup/targets.py",
 )  # fmt: skip
 JOBS = {
     "watch": "Alarms of backups",

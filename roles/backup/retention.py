@@ -103,3 +103,11 @@ def retained(snapshots: Sequence[Snapshot], policy: Policy, now: datetime) -> se
             last.setdefault(bucket(one.written.astimezone(policy.zone)), one.id)
         kept |= set(list(last.values())[: policy.keep[name]])
     return kept
+
+
+def forgettable(every: Sequence[Snapshot], policy: Policy, now: datetime) -> list[str]:
+    """The ids of snapshots that a policy does not keep; what is of no part is kept."""
+    kept = {one.id for one in every if not one.part}
+    for part in {one.part for one in every if one.part}:
+        kept |= retained([one for one in every if one.part == part], policy, now)
+    return [one.id for one in every if one.id not in kept]

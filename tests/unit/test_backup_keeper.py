@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -16,10 +17,14 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from roles.backup import growth
-from roles.backup.keeper import Config, Keeper, KeeperError, compared, table
+from roles.backup.copying import copy
+from roles.backup.drills import compared, drill
+from roles.backup.keeper import Keeper
 from roles.backup.letters import Letters
+from roles.backup.repositories import Config, KeeperError
 from roles.backup.retention import CLOCK, SMALL, Policy, Snapshot, doubts, retained
 from roles.backup.settings import BackupSettings
+from roles.backup.status import status, table
 from roles.backup.targets import Target
 from roles.common.rendering import render
 from roles.common.site import load
@@ -246,17 +251,17 @@ def test_the_role_writes_what_the_keeper_reads(tmp_path: Path) -> None:
 
 
 def kinds(keeper: Keeper) -> list[str]:
-    return [one["kind"] for one in keeper.status()["alarms"]]
+    return [one["kind"] for one in status(keeper)["alarms"]]
 
 
 def test_a_good_backup_is_no_alarm(keeper: Keeper, restic: Restic) -> None:
     restic.add("a", 30 * HOUR, size=900)
     restic.add("b", HOUR)
-    status = keeper.status()
-    assert status["alarms"] == []
-    (row,) = status["rows"]
+    found = status(keeper)
+    assert found["alarms"] == []
+    (row,) = found["rows"]
     assert (row["age"], row["size"], row["growth"], row["added"]) == (3600, 1000, 100, 7)
-    assert "0d 1h 0min" in table(status)[1]
+    assert "0d 1h 0min" in table(found)[1]
 
 
 def watched_since(age: timedelta, keeper: Keeper, restic: Restic) -> None:
@@ -273,7 +278,7 @@ def test_a_part_that_is_new_has_time_for_its_first_backup(keeper: Keeper, restic
     assert kinds(keeper) == []
     later = replace(keeper.config, hosts={"store1": ["mail", "archive"]})
     assert Keeper(later, restic, lambda: NOW).watch(lambda _: None) == 0
-    after = Keeper(later, restic, lambda: NOW + 2 * HOUR).status()["alarms"]
+    after = status(Keeper(later, restic, lambda: NOW + 2 * HOUR))["alarms"]
     assert [(one["part"], one["kind"]) for one in after] == [("mail", "missing")]
 
 
@@ -354,7 +359,7 @@ def test_a_drill_that_fails_is_an_alarm_and_leaves_nothing(
 ) -> None:
     restic.add("a", HOUR)
     with pytest.raises(KeeperError, match="snapshot a has no MANIFEST"):
-        keeper.drill("store1")
+        drill(keeper, "store1")
     assert kinds(keeper) == ["drill"]
     assert not (tmp_path / "drill").exists()
 
@@ -362,7 +367,7 @@ def test_a_drill_that_fails_is_an_alarm_and_leaves_nothing(
 def test_a_drill_asks_for_room_first(keeper: Keeper, restic: Restic) -> None:
     restic.add("a", HOUR, size=1 << 60)
     with pytest.raises(KeeperError, match="MiB are free; expected"):
-        keeper.drill("store1")
+        drill(keeper, "store1")
     assert not any("restore" in command for command in restic.asked)
 
 
@@ -445,7 +450,7 @@ def test_who_fills_the_disk_is_shut_out(disk: tuple[Keeper, Clock], restic: Rest
         assert not folder.is_dir() or not folder.stat().st_mode & 0o222
     # Nothing that would write; least of all a check that would call it damaged.
     copying = Keeper(replace(keeper.config, targets={"second": SECOND}), restic, clock)
-    for job in (keeper.prune, keeper.check, copying.copy):
+    for job in (keeper.prune, keeper.check, partial(copy, copying)):
         with pytest.raises(KeeperError, match="it is shut: site-backup-keeper open store1"):
             job("store1")
     assert "damaged" not in kinds(keeper)
@@ -522,7 +527,7 @@ def test_the_last_true_backup_of_each_part_is_copied(copier: Keeper, restic: Res
     restic.add("b", 2 * HOUR)
     restic.add("false", HOUR)
     restic.items[-1]["time"] = (NOW + DAY).isoformat()
-    copier.copy("store1")
+    copy(copier, "store1")
     assert restic.there is not None
     assert [item["id"] for item in restic.there] == ["b"]
     assert restic.environment["RESTIC_REPOSITORY"] == "s3:https://s3.vidu.vn/x/store1"
@@ -531,37 +536,37 @@ def test_the_last_true_backup_of_each_part_is_copied(copier: Keeper, restic: Res
     assert "--limit-upload=7" in command
     assert not any("its-own" in word for words in restic.asked for word in words)
     # Made once, not each time; and left to itself while nothing is to be forgotten.
-    copier.copy("store1")
+    copy(copier, "store1")
     assert restic.jobs("init", "copy", "forget", "prune") == ["init", "copy", "copy"]
 
 
 def test_one_target_may_be_copied_to_alone(copier: Keeper, restic: Restic) -> None:
     restic.add("a", 3 * HOUR)
     with pytest.raises(KeeperError, match="third: no further target; expected one of second"):
-        copier.copy("store1", "third")
+        copy(copier, "store1", "third")
     assert restic.there is None
     both = {"second": SECOND, "third": replace(SECOND, url="s3:https://s3.vidu.vn/y")}
-    Keeper(replace(copier.config, targets=both), restic, lambda: NOW).copy("store1", "third")
+    copy(Keeper(replace(copier.config, targets=both), restic, lambda: NOW), "store1", "third")
     assert restic.environment["RESTIC_REPOSITORY"] == "s3:https://s3.vidu.vn/y/store1"
     assert restic.jobs("copy") == ["copy"]
 
 
 def test_before_the_first_backup_there_is_nothing_to_copy(copier: Keeper, restic: Restic) -> None:
-    copier.copy("store1")
+    copy(copier, "store1")
     assert restic.jobs("init", "copy") == []
     assert kinds(copier) == []
     # Snapshots that are none of ours are no backup; true ones with a false time are.
     restic.add("strange", HOUR, part="other")
-    copier.copy("store1")
+    copy(copier, "store1")
     restic.add("false", HOUR)
     restic.items[-1]["time"] = (NOW + DAY).isoformat()
     with pytest.raises(KeeperError, match="no backup that could be copied"):
-        copier.copy("store1")
+        copy(copier, "store1")
 
 
 def test_where_no_further_target_is_set_nothing_is_read(keeper: Keeper, restic: Restic) -> None:
     restic.failing = {"snapshots"}
-    keeper.copy("store1")
+    copy(keeper, "store1")
     assert restic.asked == []
 
 
@@ -576,7 +581,7 @@ def old(restic: Restic) -> list[dict[str, Any]]:
 def test_there_the_places_own_numbers_count(copier: Keeper, restic: Restic) -> None:
     restic.add("now", HOUR)
     restic.there = old(restic)
-    copier.copy("store1")
+    copy(copier, "store1")
     assert restic.forgotten() == {"oldest"}
     assert restic.jobs("copy", "forget", "prune") == ["copy", "forget", "prune"]
 
@@ -585,7 +590,7 @@ def test_a_place_that_takes_no_deletion_is_asked_for_none(copier: Keeper, restic
     restic.add("now", HOUR)
     restic.there = old(restic)
     target = replace(SECOND, prune=False)
-    Keeper(replace(copier.config, targets={"second": target}), restic, lambda: NOW).copy("store1")
+    copy(Keeper(replace(copier.config, targets={"second": target}), restic, lambda: NOW), "store1")
     assert restic.forgotten() == set()
 
 
@@ -598,7 +603,7 @@ def test_the_copies_of_a_damaged_repository_are_not_forgotten(
     with pytest.raises(KeeperError):
         copier.check("store1")
     restic.failing = set()
-    copier.copy("store1")
+    copy(copier, "store1")
     assert restic.forgotten() == set()
 
 
@@ -606,20 +611,20 @@ def test_a_copy_that_fails_or_is_too_old_is_an_alarm(copier: Keeper, restic: Res
     restic.add("a", 3 * DAY)
     restic.add("b", HOUR)
     assert kinds(copier) == ["uncopied"]
-    copier.copy("store1")
-    status = copier.status()
-    assert status["alarms"] == []
-    assert status["copies"] == [
+    copy(copier, "store1")
+    found = status(copier)
+    assert found["alarms"] == []
+    assert found["copies"] == [
         {"target": "second", "host": "store1", "copied": NOW.isoformat(), "age": 0}
     ]
-    (shown,) = [line for line in table(status) if "second" in line]
+    (shown,) = [line for line in table(found) if "second" in line]
     assert shown == f"copy at second: store1: last {NOW.isoformat()}, age 0d 0h 0min"
     restic.failing = {"copy"}
     with pytest.raises(KeeperError, match="second: copy: broken"):
-        copier.copy("store1")
-    status = copier.status()
-    assert [one["kind"] for one in status["alarms"]] == ["copy"]
-    assert status["copies"][0]["copied"] == NOW.isoformat()
+        copy(copier, "store1")
+    found = status(copier)
+    assert [one["kind"] for one in found["alarms"]] == ["copy"]
+    assert found["copies"][0]["copied"] == NOW.isoformat()
     later = Keeper(copier.config, restic, lambda: NOW + 3 * DAY)
     assert {"copy", "uncopied"} <= set(kinds(later))
 
@@ -630,7 +635,7 @@ def test_why_a_place_is_not_reached_is_said_not_that_it_is_not_made(
     restic.add("a", HOUR)
     restic.failing = {"cat", "init"}
     with pytest.raises(KeeperError, match="second: cat: broken"):
-        copier.copy("store1")
+        copy(copier, "store1")
 
 
 def test_an_unknown_host_is_named(keeper: Keeper) -> None:

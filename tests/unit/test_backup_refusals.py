@@ -11,8 +11,8 @@ import pytest
 
 from roles.backup import client as program
 from roles.backup.client import Client, PartError
-from roles.backup.keeper import KeeperError, opened
 from roles.backup.refusals import TRIES, tries_again, watched
+from roles.backup.repositories import KeeperError, opened
 from tests.unit.test_backup import config
 
 BEGUN = datetime(2026, 11, 26, 2, 0, tzinfo=UTC)
