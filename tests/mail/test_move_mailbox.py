@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from email.message import EmailMessage
 from hashlib import sha256
@@ -374,11 +374,19 @@ def test_a_session_ends_and_the_next_log_in_is_on_the_new_store(
         assert moved(site, target, mover.number) == EXIT_DONE
         with pytest.raises((IMAPClient.AbortError, OSError)):
             client.idle_done()
-    for front in site.group("front"):
-        with clients.imap(site, mover.account, at=front.address) as client:
+    with ExitStack() as sessions:
+        opened = [
+            sessions.enter_context(clients.imap(site, mover.account, at=front.address))
+            for front in site.group("front")
+        ]
+        for client in opened:
             client.select_folder("INBOX")
             who = f"doveadm -f flow who {mover.account.address}"
             assert mover.number in remote.shell(site, host(site, target).address, who)
+        # Nor does it end once site-access has learnt where the mailbox lies now.
+        settle(site, mover.account)
+        for client in opened:
+            client.noop()
 
 
 # -- the backup ------------------------------------------------------------------------------------
