@@ -5,15 +5,15 @@ import math
 import re
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
 from deploy import moments
-from roles.backup.deploy import server
+from roles.backup.deploy import clients, server
 from roles.backup.keeping import CONFIG, STATE
 from roles.common.site import Site, SiteHost
-from tests.remote import shell
+from tests.remote import shell, stopped
 from tests.waiting import until
 
 OWNER = "restic-rest-server"
@@ -34,6 +34,26 @@ def backup_of(site: Site, host: SiteHost, part: str) -> str:
     moment = datetime.fromtimestamp(second, zone)
     until(lambda: datetime.now(zone) > moment, "the end of a second")
     return f"{moment:%Y-%m-%d %H:%M:%S}"
+
+
+@contextmanager
+def by_hand(site: Site) -> Iterator[None]:
+    """Inside the block no clock begins a backup or forgets one; what it began before is over."""
+    begun = [(host, "site-backup") for host in clients(site)]
+    begun.append((server(site), "site-backup-prune"))
+    with ExitStack() as stack:
+        for host, unit in begun:
+            stack.enter_context(stopped(site, host.address, f"{unit}.timer"))
+        for host, unit in begun:
+            state = f"systemctl show -P ActiveState {unit}.service"
+            until(
+                lambda at=host, asked=state: (  # type: ignore[misc]
+                    shell(site, at.address, asked).strip() in ("inactive", "failed")
+                ),
+                f"the end of {unit} on {host.name}, which the clock began",
+                300,
+            )
+        yield
 
 
 @dataclass(frozen=True)

@@ -76,6 +76,11 @@ def stopped(site: Site, address: str, *units: str) -> Iterator[None]:
         shell(site, address, f"systemctl start {' '.join(units)}")
 
 
+def run_anew(site: Site, address: str, unit: str) -> None:
+    """Run a unit that a timer starts as well; a run that goes on already does not count."""
+    shell(site, address, f"systemctl start {unit} && systemctl start {unit}")
+
+
 def modify(site: Site, ldif: str, told: SiteHost | None = None) -> None:
     """Change the directory on one of its hosts, and wait until all others know.
 

@@ -6,7 +6,7 @@ Each test makes people of its own, who are in no registry, and removes what is l
 import json
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -21,6 +21,7 @@ from deploy import archive
 from roles.archive.settings import ArchiveSettings
 from roles.common.site import Site
 from tests import clients, lmtp, managesieve, remote
+from tests.backups import by_hand
 from tests.clients import Account
 from tests.hosts.test_archive import damaged
 from tests.mail.test_directory import bound, service
@@ -84,6 +85,15 @@ class Departed:
     def files(self) -> list[str]:
         """Files of this mailbox below the archives' folder."""
         return self.shell(f"find {FOLDER} -name '*{self.person.number}*'").split()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_night(site: Site) -> Iterator[None]:
+    """No night comes by the clock, and no backup, which would hold the archives' lock."""
+    with by_hand(site), ExitStack() as stack:
+        for store in site.group("store"):
+            stack.enter_context(remote.stopped(site, store.address, "site-archive.timer"))
+        yield
 
 
 def put_letters(client: IMAPClient) -> None:
@@ -307,7 +317,7 @@ def test_a_unit_that_was_closed_is_archived_as_well(
         accounts.add(dn, *unit_entry(site, address))
     home = f"/var/vmail/mailboxes/{code}"
     try:
-        remote.shell(site, store, "systemctl start site-units.service")
+        remote.run_anew(site, store, "site-units.service")
         letter = clients.foreign_letter(site, address, subject="Gửi phòng")
         assert lmtp.deliver(site, address, letter.as_bytes())[-1].startswith("250")
         with bound(site, *service(site, "accounts")) as accounts:
@@ -315,7 +325,7 @@ def test_a_unit_that_was_closed_is_archived_as_well(
             accounts.modify(dn, {name: [(MODIFY_REPLACE, [end[name]])] for name in end})
         remote.shell(site, store, "systemctl start site-archive.service")
         assert remote.entry(site, address, "mailboxState")["mailboxState"] == ["archived"]
-        remote.shell(site, store, "systemctl start site-units.service")
+        remote.run_anew(site, store, "site-units.service")
         assert not remote.shell(site, store, f"test -e {home} && echo yes || true")
         found = ask(site, capsys, "find", address)["thư"]
         assert [row["tiêu đề"] for row in found] == ["Gửi phòng"]

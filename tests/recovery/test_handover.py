@@ -157,6 +157,8 @@ def handed_over(departed: Newcomer, successor: Newcomer) -> Iterator[Handover]:
     made = Handover(departed, successor, letters)
     # Its timer comes within a minute, too.
     remote.shell(site, departed.store, "systemctl start site-units.service")
+    # What changed of the successor ends sessions, too.
+    settle(site, successor.account)
     until(lambda: made.folder in made.seen(), "the mail to be handed over", SOON, pause=2)
     yield made
 
@@ -314,5 +316,6 @@ def test_the_end_of_a_handover_ends_open_sessions_within_a_minute(site: Site) ->
             departed.write(mailboxSuccessor=[])
             successor.write(mailboxGroup=[])
             until(lambda: not works(client.noop), "the end of the session", WITHIN, pause=1)
-        # A front may have acted a moment before the store.
+        # A front may have acted a moment before the store, which ends what is open by then.
+        settle(site, successor.account)
         until(lambda: not made.seen(), "the end of the handover", WITHIN, pause=1)

@@ -24,6 +24,7 @@ from roles.base.settings import BaseSettings
 from roles.common.site import Site
 from roles.mailstore.settings import MailstoreSettings
 from tests import clients, lmtp, managesieve, remote
+from tests.backups import by_hand
 from tests.mail.test_access_ends import settle
 from tests.mail.test_directory import bound, service
 from tests.recovery.test_archive import LETTERS, Digests, content, put_letters, unit_entry
@@ -37,6 +38,13 @@ TAKE = (
     " --known /var/lib/site-backup/mail/known.sqlite'"
 )
 THEN = "doveadm -f pager -o acl_ignore=yes -o mail_path={home}/mail"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_clock(site: Site) -> Iterator[None]:
+    """No other backup takes the stage, or is the last one."""
+    with by_hand(site):
+        yield
 
 
 @pytest.fixture
@@ -350,7 +358,10 @@ def unit(site: Site, *members: Newcomer) -> Iterator[str]:
     try:
         for member in members:
             member.write(mailboxGroup=[code, f"{code}+file"])
-        remote.shell(site, store, "systemctl start site-units.service")
+        remote.run_anew(site, store, "site-units.service")
+        for member in members:
+            # Sessions of somebody new whose entry was changed are ended.
+            settle(site, member.account)
         yield address
     finally:
         with bound(site, *service(site, "accounts")) as accounts:
