@@ -143,6 +143,8 @@ def handover(site: Site) -> Iterator[Handover]:
 def handed_over(departed: Newcomer, successor: Newcomer) -> Iterator[Handover]:
     """Let somebody depart as the registry does, and wait until the successor sees the mail."""
     site = departed.site
+    # That somebody is new, and has changed since, ends sessions.
+    settle(site, departed.account)
     letters = {"INBOX": departed.receive(subject="Trong hộp thư đến")}
     with clients.imap(site, departed.account) as client:
         clients.wait_for(client, letters["INBOX"])
@@ -154,6 +156,8 @@ def handed_over(departed: Newcomer, successor: Newcomer) -> Iterator[Handover]:
             letters[folder] = message
     departed.write(mailboxState="departed", mailboxSuccessor=successor.dn)
     successor.write(mailboxGroup=handover_group(departed.number))
+    # In the place of what was there before, which ends sessions, too.
+    settle(site, successor.account)
     made = Handover(departed, successor, letters)
     # Its timer comes within a minute, too.
     remote.shell(site, departed.store, "systemctl start site-units.service")
@@ -314,5 +318,6 @@ def test_the_end_of_a_handover_ends_open_sessions_within_a_minute(site: Site) ->
             departed.write(mailboxSuccessor=[])
             successor.write(mailboxGroup=[])
             until(lambda: not works(client.noop), "the end of the session", WITHIN, pause=1)
-        # A front may have acted a moment before the store.
+        # A front may have acted a moment before the store, which then ends new ones, too.
+        settle(site, successor.account)
         until(lambda: not made.seen(), "the end of the handover", WITHIN, pause=1)
