@@ -76,9 +76,18 @@ def stopped(site: Site, address: str, *units: str) -> Iterator[None]:
         shell(site, address, f"systemctl start {' '.join(units)}")
 
 
-def run_anew(site: Site, address: str, unit: str) -> None:
-    """Run a unit that a timer starts as well; a run that goes on already does not count."""
-    shell(site, address, f"systemctl start {unit} && systemctl start {unit}")
+def run_anew(site: Site, address: str, *units: str) -> None:
+    """Run units that end by themselves, from their beginning to their end.
+
+    `systemctl start` alone is content with a run that is under way, by a timer, and which may have
+    looked before what it shall see.
+    """
+    names = " ".join(units)
+    shell(
+        site, address,
+        f"while systemctl show -P ActiveState {names} | grep -q activating; do sleep 0.1; done; "
+        f"systemctl start {names}",
+    )  # fmt: skip
 
 
 def modify(site: Site, ldif: str, told: SiteHost | None = None) -> None:

@@ -6,7 +6,7 @@ from roles.addressbook.settings import AddressBookSettings
 from roles.common.site import Group, Site
 from tests.remote import shell
 
-SECONDS = 2
+SECONDS = 5
 """Without any answer for so long, a connection counts as dropped."""
 
 INTERNAL: dict[Group, tuple[int, ...]] = {

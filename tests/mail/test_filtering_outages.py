@@ -6,6 +6,7 @@ That they are stopped in good order is in `tests/faults`.
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from email.message import EmailMessage
 
 import pytest
 
@@ -16,7 +17,7 @@ from tests.samples import eicar
 from tests.waiting import until
 
 PATIENCE = 15.0
-"""Seconds that a letter may take while the Bayes store is of no use."""
+"""Seconds that a letter may take longer while the Bayes store is of no use."""
 
 
 @pytest.fixture
@@ -117,14 +118,19 @@ def locked(site: Site) -> Iterator[None]:
 def test_a_bayes_store_of_no_use_delays_letters_a_little(
     site: Site, official: Account, state: Callable[[Site], AbstractContextManager[None]]
 ) -> None:
-    message = clients.letter(
-        f"nguoi.la@tester.{clients.foreign_domain(site)}", official.address, subject="Không Bayes"
-    )
-    with state(site):
+    sender = f"nguoi.la@tester.{clients.foreign_domain(site)}"
+
+    def taken(message: EmailMessage) -> float:
+        """Hand a letter over; the seconds that it took."""
         begin = time.monotonic()
         with clients.mx(site) as client:
             assert not client.send_message(message)
-        assert time.monotonic() - begin < PATIENCE
+        return time.monotonic() - begin
+
+    usual = taken(clients.letter(sender, official.address))
+    message = clients.letter(sender, official.address, subject="Không Bayes")
+    with state(site):
+        assert taken(message) - usual < PATIENCE
         assert offer(site, official.address, f"{eicar().decode()}\n") == 554
     with clients.imap(site, official) as client:
         assert b"X-Spam-Status: No" in clients.raw(client, clients.wait_for(client, message))

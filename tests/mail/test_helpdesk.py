@@ -20,9 +20,19 @@ from tests.mail.test_directory import GOOD, may_log_in
 from tests.mail.test_lists import Maker, made  # noqa: F401
 from tests.mail.test_mailstore import LOGINS
 from tests.mail.test_mta_submission import asked
-from tests.mail.test_passwords import EVERYWHERE, Official, application, official  # noqa: F401
+from tests.mail.test_passwords import (
+    EVERYWHERE,
+    Official,
+    application,
+    entry_of,
+    known,
+    official,  # noqa: F401
+)
 from tests.remote import LDAP, shell
 from tests.waiting import until
+
+SECONDS = 120
+"""How long a letter may take on its way, and until it is told."""
 
 
 def ask(site: Site, capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, object]:
@@ -141,6 +151,7 @@ def test_log_ins_are_told_apart_and_the_webmails_own_are_none(
     official: Official,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    known(official, official.dn)
     assert EVERYWHERE["webmail"](site, official.address, GOOD) == ""
     assert LOGINS["pop3"](site, official.address, GOOD) == ""
     assert LOGINS["imap"](site, official.address, "wrong") != ""
@@ -210,23 +221,27 @@ def test_passwords_of_applications_are_told_and_revoked(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     first, second = (application(official, "imap") for _ in range(2))
+    known(official, entry_of(official, second))
     assert LOGINS["imap"](site, official.address, first) == ""
 
-    def known(job: str, heading: str, *more: str) -> set[str]:
+    def codes(job: str, heading: str, *more: str) -> set[str]:
         said = ask(site, capsys, job, official.address, *more)
         if job == "find":
             (said,) = said["kết quả"]  # type: ignore[misc]
         return {row["mã"] for row in said[heading]}  # type: ignore[attr-defined]
 
-    assert known("find", "mật khẩu ứng dụng") == {first[:9], second[:9]}
-    assert known("revoke", "mật khẩu ứng dụng còn hiệu lực") == {first[:9], second[:9]}
+    assert codes("find", "mật khẩu ứng dụng") == {first[:9], second[:9]}
+    assert codes("revoke", "mật khẩu ứng dụng còn hiệu lực") == {first[:9], second[:9]}
     assert LOGINS["imap"](site, official.address, first) == ""
     code = ("--app-password", first[:9])
-    assert known("revoke", "mật khẩu ứng dụng đã hủy", *code) == {first[:9]}
+    assert codes("revoke", "mật khẩu ứng dụng đã hủy", *code) == {first[:9]}
     assert "uthentication failed" in LOGINS["imap"](site, official.address, first)
+    # Each host ends sessions of its own accord, too: not those below.
+    known(official, entry_of(official, first))
     assert LOGINS["imap"](site, official.address, second) == ""
-    assert known("revoke", "mật khẩu ứng dụng đã hủy", "--app-passwords") == {second[:9]}
+    assert codes("revoke", "mật khẩu ứng dụng đã hủy", "--app-passwords") == {second[:9]}
     assert "uthentication failed" in LOGINS["imap"](site, official.address, second)
+    known(official, entry_of(official, second))
     assert LOGINS["imap"](site, official.address, GOOD) == ""
 
 
@@ -253,7 +268,7 @@ def test_the_way_of_a_letter_is_told(
         text = capsys.readouterr().out
         return text if "đã vào thư mục „Hộp thư đến“" in text else ""
 
-    way = until(said, "the delivery in the journals", pause=1)
+    way = until(said, "the delivery in the journals", SECONDS, pause=1)
     assert json.loads(way)["số thư"] == 1
     assert f"nhận từ {person('anv').address}" in way
     assert "bộ lọc: sạch" in way
@@ -318,7 +333,7 @@ def test_what_the_readers_own_filter_did_is_told(
     wanted = f"đã vào thư mục „Lưu trữ“ của {official.address}"
     until(
         lambda: wanted in traced(site, capsys, "--to", official.address),
-        "the delivery in the journals", pause=1,
+        "the delivery in the journals", SECONDS, pause=1,
     )  # fmt: skip
     with clients.imap(site, account) as client:
         uid = clients.wait_for(client, message, "Archive")
@@ -368,7 +383,7 @@ def test_what_others_did_with_a_letter_is_told(
                 text in traced(site, capsys, message["Message-ID"], "--since", "-10min")
                 for text in words
             ),
-            f"{words} of {message['Message-ID']}", pause=2,
+            f"{words} of {message['Message-ID']}", SECONDS, pause=2,
         )  # fmt: skip
 
     said_of(
@@ -401,7 +416,7 @@ def test_a_letter_to_a_list_is_told_to_its_members(
                 f"đã vào thư mục „Hộp thư đến“ của {official.address}",
             )
         ),
-        "the list's way", pause=2,
+        "the list's way", SECONDS, pause=2,
     )  # fmt: skip
 
 

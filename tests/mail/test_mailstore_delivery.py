@@ -172,7 +172,7 @@ def test_a_full_mailbox_can_be_tidied(site: Site, small: tuple[Account, IMAPClie
 ASK_AT_ONCE = """
 import socket, sys
 recipient, count = sys.argv[1], int(sys.argv[2])
-open_ = [socket.create_connection(("127.0.0.1", 12351), timeout=20) for _ in range(count)]
+open_ = [socket.create_connection(("127.0.0.1", 12351), timeout=60) for _ in range(count)]
 for number, connection in enumerate(open_):
     connection.sendall(f"recipient={recipient}\\nsize=1\\n\\n".encode())
     try:
@@ -296,7 +296,7 @@ def test_a_vacation_reply_is_vietnamese(site: Site, scripted: Account) -> None:
             client.noop()
             return list(client.search(["HEADER", "In-Reply-To", letter["Message-ID"]]))
 
-        uid = until(reply, "the reply")[0]
+        uid = until(reply, "the reply", seconds=120)[0]
         received = message_from_bytes(clients.raw(client, uid), policy=policy.default)
     assert isinstance(received, EmailMessage)
     assert subject in received["Subject"]

@@ -119,6 +119,8 @@ def test_rights_follow_the_directory_without_a_deployment(
     with member(site, account), clients.imap(site, account) as client:
         assert unit in folders(client)
         client.select_folder(unit)
+    # The end of the right ends sessions, too: not the one below.
+    settle(site, account)
     with clients.imap(site, account) as client:
         assert unit not in folders(client)
 
@@ -414,10 +416,10 @@ def office(site: Site) -> Iterator[Office]:
             )  # fmt: skip
         member.write(mailboxGroup=[made.code, f"{made.code}+file"], mailboxQuota=str(OWN))
         try:
-            remote.shell(site, member.store, "systemctl start site-units.service")
-            until(made.seen, "the unit's mailbox", 120, pause=1)
             # What changed of its member ends sessions, too.
             settle(site, member.account)
+            looked(made)
+            until(made.seen, "the unit's mailbox", 120, pause=1)
             yield made
         finally:
             with bound(site, *service(site, "accounts")) as accounts:
@@ -436,7 +438,7 @@ def large(size: int, subject: str = "lon") -> bytes:
 
 def looked(office: Office) -> None:
     """Let the store look how full it is; its timer does each minute."""
-    remote.shell(office.site, office.member.store, "systemctl start site-units.service")
+    remote.run_anew(office.site, office.member.store, "site-units.service")
 
 
 def refused(client: IMAPClient, folder: str) -> bool:

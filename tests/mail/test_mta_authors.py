@@ -202,7 +202,7 @@ def test_the_official_learns_why(site: Site, person: Person) -> None:
         return [uid for uid in found if mark.encode() in clients.raw(reader, uid)]
 
     with clients.imap(site, account) as reader:
-        notice = clients.raw(reader, until(notices, f"a notice on {mark}")[0])
+        notice = clients.raw(reader, until(notices, f"a notice on {mark}", SECONDS)[0])
     assert b"khong duoc ghi nguoi gui" in re.sub(rb"\r\n +", b" ", notice)
 
 

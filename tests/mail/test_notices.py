@@ -17,7 +17,7 @@ from roles.common.site import Site
 from tests import clients, remote
 from tests.clients import Account
 from tests.mail.test_directory import GOOD
-from tests.mail.test_passwords import Official, application, official
+from tests.mail.test_passwords import Official, application, known, official
 from tests.remote import shell
 from tests.waiting import until
 
@@ -89,6 +89,8 @@ def ending(site: Site, official: Official) -> Iterator[Official]:
     official.set(pwdPolicySubentry=policy)
     official.write(userPassword=GOOD)
     official.write(mailboxExpires=written(now + timedelta(days=10)), mailboxState="expiring")
+    # A new password ends sessions, those of who reads the letters, too.
+    known(official, official.dn)
     yield official
     shell(site, directory, f"ldapdelete {remote.LDAP} -r '{unit}' '{policy}'")
 
@@ -142,6 +144,7 @@ def test_without_an_mx_the_unit_fails_and_the_letter_comes_later(
     site: Site, official: Official
 ) -> None:
     official.write(mailboxExpires=written(datetime.now(UTC) + timedelta(hours=20)))
+    known(official, official.dn)
     directory = clients.address_of(site, "directory")
     with ExitStack() as stack:
         for mx in site.group("mx"):

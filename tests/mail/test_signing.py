@@ -129,7 +129,7 @@ def test_an_answer_of_who_is_away_is_signed(site: Site, scripted: Account) -> No
             client.select_folder("INBOX")
             return list(client.search(["HEADER", "In-Reply-To", message["Message-ID"]]))
 
-        content = clients.raw(client, until(reply, "the reply")[0])
+        content = clients.raw(client, until(reply, "the reply", seconds=120)[0])
     assert holds(site, content)
     assert len(signatures(site, content)) == 1
 

@@ -143,6 +143,8 @@ def handover(site: Site) -> Iterator[Handover]:
 def handed_over(departed: Newcomer, successor: Newcomer) -> Iterator[Handover]:
     """Let somebody depart as the registry does, and wait until the successor sees the mail."""
     site = departed.site
+    # That somebody is new, and has changed since, ends sessions.
+    settle(site, departed.account)
     letters = {"INBOX": departed.receive(subject="Trong hộp thư đến")}
     with clients.imap(site, departed.account) as client:
         clients.wait_for(client, letters["INBOX"])
@@ -154,11 +156,11 @@ def handed_over(departed: Newcomer, successor: Newcomer) -> Iterator[Handover]:
             letters[folder] = message
     departed.write(mailboxState="departed", mailboxSuccessor=successor.dn)
     successor.write(mailboxGroup=handover_group(departed.number))
+    # In the place of what was there before, which ends sessions, too.
+    settle(site, successor.account)
     made = Handover(departed, successor, letters)
     # Its timer comes within a minute, too.
     remote.shell(site, departed.store, "systemctl start site-units.service")
-    # What changed of the successor ends sessions, too.
-    settle(site, successor.account)
     until(lambda: made.folder in made.seen(), "the mail to be handed over", SOON, pause=2)
     yield made
 
