@@ -535,10 +535,8 @@ job.main(sys.argv[4:])
     [
         ("passed_on", "", "behind"),
         ("told", "close", "behind"),
-        ("told", "place", "before"),
         ("told", "place", "behind"),
         ("modify", "", "behind"),
-        ("told", "finish", "before"),
     ],
 )
 def test_a_move_that_is_killed_is_completed_by_the_next(
