@@ -4,7 +4,7 @@ import os
 import sys
 
 from roles.common.site import load
-from tests.bench import backup, deploy, filtering, registry
+from tests.bench import backup, deploy, filtering, rebuild, registry
 from tests.lab.lab import LabInstance
 
 ENVIRONMENT = "local"
@@ -31,6 +31,7 @@ def main() -> int:
         backups = backup.measure(site)
         people = registry.measure(site)
         rates = filtering.measure(site)
+        rebuilt = rebuild.measure(site, lab)
         lab.down(keep=True)
         lab.up()
         packages = deploy.install(site, deployed.packages)
@@ -70,6 +71,12 @@ def main() -> int:
             backups.restore / backups.copy,
             f"{backups.restore:.1f} s / {backups.copy:.1f} s; to fetch it and read it back"
             f" {backups.fetched:.1f} s, the rest to put each letter into the mailbox",
+        ),
+        _figure(
+            "restore of the whole site (RTO) / first deploy",
+            rebuilt.seconds / deployed.first,
+            f"{rebuilt.seconds:.0f} s / {deployed.first:.0f} s;"
+            f" {rebuilt.mail / 2**30:.1f} GiB in the mailboxes",
         ),
     ]
     return 0 if all(good) else 1
