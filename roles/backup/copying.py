@@ -63,6 +63,7 @@ def _copied(
     config = repositories.config
     source = [
         "--from-repo", str(config.folder / host), "--from-password-file", str(config.password),
+        *repositories.hint(host, "--from-key-hint"),
     ]  # fmt: skip
     wanted = [
         trusted[-1].id

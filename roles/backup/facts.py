@@ -9,8 +9,6 @@ from pyinfra.api.facts import FactBase
 
 MAKER = "site-backup-repositories.service"
 """The unit that makes repositories and keys."""
-LABEL = "site-"
-"""Before the fingerprint of a password, as the name of its key."""
 
 
 @dataclass(frozen=True)

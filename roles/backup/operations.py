@@ -9,8 +9,9 @@ from pyinfra.api.command import FileUploadCommand, QuoteString, StringCommand
 from pyinfra.api.operation import OperationMeta, operation
 from pyinfra.context import host, state
 
-from roles.backup.facts import LABEL, MAKER, Repositories
+from roles.backup.facts import MAKER, Repositories
 from roles.backup.keys import fingerprint
+from roles.backup.repositories import LABEL
 from roles.common.plan import say
 
 JOBS = "/run/site-backup-keys"

@@ -21,7 +21,7 @@ from roles.backup.copying import copy
 from roles.backup.drills import compared, drill
 from roles.backup.keeper import Keeper
 from roles.backup.letters import Letters
-from roles.backup.repositories import Config, KeeperError
+from roles.backup.repositories import LABEL, Config, KeeperError
 from roles.backup.retention import CLOCK, SMALL, Policy, Snapshot, doubts, retained
 from roles.backup.settings import BackupSettings
 from roles.backup.status import status, table
@@ -248,6 +248,18 @@ def test_the_role_writes_what_the_keeper_reads(tmp_path: Path) -> None:
     assert read.policy.keep["hourly"] == 48
     # Tests with a copy of it cut it off behind this line.
     assert text.partition("[hosts]")[2].count("[") == 1
+
+
+def test_restic_is_told_which_key_is_the_keepers(keeper: Keeper, restic: Restic) -> None:
+    status(keeper)
+    assert not any("--key-hint" in word for word in restic.asked[-1])
+    keys = restic.folder / "store1" / "keys"
+    keys.mkdir()
+    for name, label in (("a1", f"{LABEL}0123"), ("b2", "restic-rest-server"), ("c3", f"{LABEL}4")):
+        (keys / name).write_text(json.dumps({"username": label, "hostname": "store1"}))
+    (keys / "a0").write_text("{damaged")
+    status(keeper)
+    assert "--key-hint=b2" in restic.asked[-1]
 
 
 def kinds(keeper: Keeper) -> list[str]:
