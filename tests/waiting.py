@@ -7,7 +7,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def until(condition: Callable[[], T], what: str, seconds: float = 180.0, pause: float = 0.1) -> T:
+def until(condition: Callable[[], T], what: str, seconds: float = 180.0, pause: float = 0.2) -> T:
     """Ask `condition` until it answers something true, and return that.
 
     Args:

@@ -12,12 +12,12 @@ from playwright.sync_api import expect
 
 from roles.common.site import Site
 from tests import clients, remote
+from tests.access import WITHIN, settle
 from tests.browser.webmail import Webmail
 from tests.clients import Account
-from tests.mail.test_access_ends import settle
 from tests.mail.test_directory import GOOD, may_log_in
 from tests.mail.test_mailstore import LOGINS
-from tests.mail.test_passwords import NEXT, WITHIN, Official, entry_of, known, official
+from tests.mail.test_passwords import NEXT, Official, entry_of, official
 from tests.remote import shell
 from tests.waiting import until
 
@@ -87,7 +87,7 @@ def test_who_may_no_longer_sees_why_at_the_next_click(
     webmail: Webmail, official: Official, said: str, attributes: dict[str, str]
 ) -> None:
     webmail.log_in(account(official))
-    known(official, official.dn)
+    settle(official.site, official.dn)
     # A change within seconds after the log-in counts as the session's own.
     webmail.page.wait_for_timeout(KNOWN if "userPassword" in attributes else 0)
     official.write(**attributes)
@@ -214,7 +214,7 @@ def test_a_telephone_gets_a_password_that_is_shown_once(
     )
     assert f"pwdEndTime: {last:%Y%m%d}170000Z" in stored
 
-    known(official, entry_of(official, password))
+    settle(official.site, entry_of(official, password))
     row.get_by_role("button", name="Thu hồi").click()
     expect(page.locator("#app-passwords")).to_have_count(0)
     until(

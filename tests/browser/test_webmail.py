@@ -16,9 +16,9 @@ from playwright.sync_api import expect
 
 from roles.common.site import Site
 from tests import clients, remote
+from tests.access import settle
 from tests.browser.webmail import Webmail
 from tests.clients import Account
-from tests.mail.test_access_ends import settle
 from tests.mail.test_directory import bound, service
 from tests.waiting import until
 

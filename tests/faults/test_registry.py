@@ -23,9 +23,10 @@ from roles.common.site import Site
 from roles.directory.ldif import OPERATIONAL, Entries, entries
 from roles.directory.tree import service_dn
 from tests import clients, remote
+from tests.access import WITHIN, settle
 from tests.clients import Account
 from tests.deploys import overlaid
-from tests.mail.test_access_ends import WITHIN, Alive, sends, settle, works
+from tests.mail.test_access_ends import Alive, sends, works
 from tests.mail.test_directory import GOOD, bound
 from tests.mail.test_mailstore import LOGINS
 from tests.mail.test_mta_mx import rcpt

@@ -22,6 +22,7 @@ from roles.directory.settings import DirectorySettings
 from roles.directory.tree import hashed
 from roles.mailstore.settings import MailstoreSettings
 from tests import clients, managesieve, remote
+from tests.access import WITHIN, settle
 from tests.clients import Account
 from tests.mail.test_directory import bound, service
 from tests.mail.test_mailstore import LOGINS
@@ -30,18 +31,7 @@ from tests.mail.test_services import USED
 from tests.pages import Pages
 from tests.waiting import until
 
-WITHIN = 60
-"""Seconds after which a change counts at the latest."""
 UNIT = "stttt"
-KNOWN = """
-import sqlite3, sys
-known = sqlite3.connect("/var/lib/site-access/known.sqlite")
-by = "dn" if "," in sys.argv[1] else "user"
-rows = known.execute(f"SELECT DISTINCT change FROM account WHERE {by} = ?", sys.argv[1:])
-print(*(change for (change,) in rows))
-"""
-"""Prints which change a host has acted upon last: of an account, by its address, or of an entry, by
-its DN in lower case."""
 Alive = Callable[[], bool]
 """Whether a session can still be used; asking uses it."""
 
@@ -55,19 +45,6 @@ def account(site: Site, person: Callable[[str], Account]) -> Iterator[Account]:
     yield somebody
     settle(site, somebody)
     until(lambda: not refused(site, somebody), "that everything is as it was", WITHIN)
-
-
-def settle(site: Site, account: Account) -> None:
-    """Wait until every host has acted upon the account's last change."""
-    for host in site.group("store", "front"):
-        until(
-            lambda at=host.address: (  # type: ignore[misc]
-                remote.shell(site, at, f"python3 - {account.address}", stdin=KNOWN).strip()
-                == remote.entry(site, account.address, "entryCSN")["entryCSN"][0].lower()
-            ),
-            f"{host.name} to have acted upon the last change",
-            WITHIN,
-        )
 
 
 def refused(site: Site, account: Account) -> set[str]:

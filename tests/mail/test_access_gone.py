@@ -7,7 +7,8 @@ import pytest
 
 from roles.common.site import Site
 from tests import remote
-from tests.mail.test_access_ends import WITHIN, refused, sessions, settle
+from tests.access import WITHIN, settle
+from tests.mail.test_access_ends import refused, sessions
 from tests.mail.test_services import USED
 from tests.recovery.test_handover import newcomers
 from tests.waiting import until

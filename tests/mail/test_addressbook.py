@@ -30,9 +30,10 @@ from roles.directory.ldif import Change
 from roles.directory.tree import policy_dn
 from roles.publicdirectory.settings import PublicDirectorySettings
 from tests import ldaps
+from tests.access import WITHIN
 from tests.clients import Account, context, negotiated
 from tests.mail.test_directory import GOOD, PERSON, bound, service
-from tests.mail.test_passwords import NEXT, WITHIN, Official
+from tests.mail.test_passwords import NEXT, Official
 from tests.remote import run_anew, shell, stopped
 from tests.waiting import until
 

@@ -16,8 +16,8 @@ from roles.common.site import Site
 from roles.mailstore.letters import QUOTA_LETTERS
 from roles.mailstore.settings import MailstoreSettings
 from tests import clients, lmtp, remote
+from tests.access import settle
 from tests.clients import Account
-from tests.mail.test_access_ends import settle
 from tests.mail.test_directory import bound, service
 from tests.recovery.test_handover import Newcomer, newcomers
 from tests.waiting import until

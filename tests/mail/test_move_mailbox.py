@@ -30,9 +30,10 @@ from roles.common.errors import SiteError
 from roles.common.site import ROOT, Site, SiteHost
 from roles.mailstore.settings import MailstoreSettings
 from tests import clients, managesieve, remote
+from tests.access import settle
 from tests.backups import backup_of
 from tests.clients import Account
-from tests.mail.test_access_ends import settle, works
+from tests.mail.test_access_ends import works
 from tests.recovery.test_archive import put_letters
 from tests.recovery.test_handover import Newcomer, handed_over, newcomers
 from tests.recovery.test_restore_mail import SCRIPT, asked, lose, restored, unit

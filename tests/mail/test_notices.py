@@ -15,9 +15,10 @@ from roles.accounts.notices import RECORD
 from roles.base.settings import BaseSettings
 from roles.common.site import Site
 from tests import clients, remote
+from tests.access import settle
 from tests.clients import Account
 from tests.mail.test_directory import GOOD
-from tests.mail.test_passwords import Official, application, known, official
+from tests.mail.test_passwords import Official, application, official
 from tests.remote import shell
 from tests.waiting import until
 
@@ -90,7 +91,7 @@ def ending(site: Site, official: Official) -> Iterator[Official]:
     official.write(userPassword=GOOD)
     official.write(mailboxExpires=written(now + timedelta(days=10)), mailboxState="expiring")
     # A new password ends sessions, those of who reads the letters, too.
-    known(official, official.dn)
+    settle(official.site, official.dn)
     yield official
     shell(site, directory, f"ldapdelete {remote.LDAP} -r '{unit}' '{policy}'")
 
@@ -144,7 +145,7 @@ def test_without_an_mx_the_unit_fails_and_the_letter_comes_later(
     site: Site, official: Official
 ) -> None:
     official.write(mailboxExpires=written(datetime.now(UTC) + timedelta(hours=20)))
-    known(official, official.dn)
+    settle(official.site, official.dn)
     directory = clients.address_of(site, "directory")
     with ExitStack() as stack:
         for mx in site.group("mx"):

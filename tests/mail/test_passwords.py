@@ -25,16 +25,15 @@ from roles.common.site import Site
 from roles.directory.settings import DirectorySettings
 from roles.directory.tree import one_time, policy_dn
 from tests import clients, remote
+from tests.access import WITHIN, settle
 from tests.clients import Account
-from tests.mail.test_access_ends import KNOWN, works
+from tests.mail.test_access_ends import works
 from tests.mail.test_directory import GOOD, PERSON, bound, may_log_in, service
 from tests.mail.test_mailstore import LOGINS
 from tests.mail.test_services import submission, webmail
 from tests.remote import shell
 from tests.waiting import until
 
-WITHIN = 60
-"""Seconds after which a change in the directory counts at the latest."""
 MAIL = {**LOGINS, "submission": submission}
 """What mail programs log in to."""
 EVERYWHERE = {**MAIL, "webmail": webmail}
@@ -170,7 +169,7 @@ def test_a_onetime_password_opens_nothing_but_its_change(official: Official) -> 
                 "pwdEndTime": [(MODIFY_DELETE, [])],
             },
         )
-    known(official, official.dn)
+    settle(official.site, official.dn)
     until(lambda: not official.refused(NEXT, EVERYWHERE), "that the new one counts", WITHIN)
     assert {"pwdReset", "pwdEndTime"} & {*official.read("+")} == set()
 
@@ -264,36 +263,15 @@ def entry_of(official: Official, password: str) -> str:
     return f"cn={password[:9]},{official.dn}"
 
 
-def known(official: Official, dn: str) -> None:
-    """Wait until every store and front has acted upon an entry's last change.
-
-    What ends then is a change to them; and they end sessions each at its time, new ones, too. That
-    of who is new counts as a change of who is not known yet: the directory notes the first log-in.
-    """
-    site, directory = official.site, clients.address_of(official.site, "directory")
-    search = f"ldapsearch {remote.LDAP} -LLL -s base -b '{dn}' entryCSN"
-    ask = f"python3 - '{dn.lower()}'"
-
-    def acted(address: str) -> bool:
-        change = shell(site, address, ask, stdin=KNOWN)
-        return f"entrycsn: {change}" in shell(site, directory, search).lower()
-
-    for host in site.group("front", "store"):
-        until(
-            lambda at=host.address: acted(at),  # type: ignore[misc]
-            f"that {host.name} knows {dn}",
-        )
-
-
 @pytest.mark.regulation("13")
 def test_an_application_has_a_password_of_its_own(official: Official) -> None:
     password = application(official, "imap", "submission")
-    known(official, entry_of(official, password))
+    settle(official.site, entry_of(official, password))
     answers = official.refused(password, EVERYWHERE)
     assert {*answers} == {"pop3", "sieve", "webmail"}, answers
     # Others go on to count, and the owner's own does.
     another = application(official, "pop3", "sieve")
-    known(official, entry_of(official, another))
+    settle(official.site, entry_of(official, another))
     assert {*official.refused(another, MAIL)} == {"imap", "submission"}
     assert official.refused(GOOD, EVERYWHERE) == {}
     assert not may_log_in(official.site, official.dn, password)
@@ -315,7 +293,7 @@ def test_a_wrong_password_for_an_application_does_not_count_against_its_owner(
     official: Official,
 ) -> None:
     password = application(official, "imap")
-    known(official, entry_of(official, password))
+    settle(official.site, entry_of(official, password))
     for wrong in (f"{password[:-4]}zzzz", "zzzz-zzzz-zzzz-zzzz-zzzz"):
         assert "uthentication failed" in LOGINS["imap"](official.site, official.address, wrong)
     assert "pwdFailureTime" not in official.read("pwdFailureTime")
@@ -327,7 +305,7 @@ def test_a_wrong_password_for_an_application_does_not_count_against_its_owner(
 @pytest.mark.regulation("13")
 def test_a_revoked_password_is_out_within_a_minute(official: Official) -> None:
     password = application(official, "imap")
-    known(official, entry_of(official, password))
+    settle(official.site, entry_of(official, password))
     assert LOGINS["imap"](official.site, official.address, password) == ""
     revoke(official, password)
     until(
@@ -335,7 +313,7 @@ def test_a_revoked_password_is_out_within_a_minute(official: Official) -> None:
         "that a revoked password is refused",
         WITHIN,
     )
-    known(official, entry_of(official, password))
+    settle(official.site, entry_of(official, password))
     assert LOGINS["imap"](official.site, official.address, GOOD) == ""
 
 
@@ -343,7 +321,7 @@ def test_a_revoked_password_is_out_within_a_minute(official: Official) -> None:
 def test_a_revoked_password_is_out_after_a_reload_as_well(official: Official) -> None:
     """Postfix goes on with the Dovecot it has asked before, which remembers what it was told."""
     password = application(official, "submission")
-    known(official, entry_of(official, password))
+    settle(official.site, entry_of(official, password))
     assert submission(official.site, official.address, password) == ""
     for host in official.site.group("front"):
         shell(official.site, host.address, "systemctl reload dovecot.service")
@@ -360,7 +338,7 @@ def test_a_revoked_password_is_out_after_a_reload_as_well(official: Official) ->
 def test_a_password_that_nobody_had_noticed_is_out_when_it_is_revoked(official: Official) -> None:
     """Made, used, and revoked while nobody watched: nobody knows what it was."""
     site = official.site
-    known(official, official.dn)
+    settle(official.site, official.dn)
     with ExitStack() as stack:
         for host in site.group("store", "front"):
             stack.enter_context(remote.stopped(site, host.address, "site-access.service"))
@@ -384,7 +362,7 @@ def test_an_applications_password_ends_at_its_time(official: Official) -> None:
     services = ("imap", "pop3", "sieve", "submission")
     end = datetime.now(UTC) + timedelta(seconds=60)
     password = application(official, *services, end=end)
-    known(official, entry_of(official, password))
+    settle(official.site, entry_of(official, password))
     with clients.imap(site, Account(official.address, "Thử", "person", password)) as session:
         assert {*official.refused(password, EVERYWHERE)} == {"webmail"}
         left = (end - datetime.now(UTC)).total_seconds()
@@ -426,7 +404,7 @@ def test_an_applications_password_counts_as_long_as_its_owner_may(
     official: Official, attributes: dict[str, str]
 ) -> None:
     password = application(official, "imap")
-    known(official, official.dn)
+    settle(official.site, official.dn)
     assert LOGINS["imap"](official.site, official.address, password) == ""
     official.write(**attributes)
     until(
@@ -539,7 +517,7 @@ def test_a_hash_of_another_system_is_replaced_at_the_log_in(official: Official, 
     ):
         change(connection, official.dn, "ngan")
     # Another hash is another password: sessions end, not those below.
-    known(official, official.dn)
+    settle(official.site, official.dn)
     assert official.refused(OLD, EVERYWHERE) == {}
 
 
@@ -548,7 +526,7 @@ def test_a_hash_of_another_system_is_replaced_at_the_log_in(official: Official, 
 def test_every_log_in_replaces_the_hash(official: Official, service_: str) -> None:
     policy = policy_dn(official.site, "imported")
     official.write(userPassword=HASHES["SSHA"](), pwdPolicySubentry=policy)
-    known(official, official.dn)
+    settle(official.site, official.dn)
     assert official.refused(OLD, {service_: EVERYWHERE[service_]}) == {}
     assert scheme_of(official) == "{ARGON2}$argon2id$"
 

@@ -18,8 +18,8 @@ from roles.common.site import Site
 from roles.mailstore.facts import UNITS
 from roles.mailstore.settings import MailstoreSettings
 from tests import clients, lmtp, remote
+from tests.access import settle
 from tests.clients import Account
-from tests.mail.test_access_ends import settle
 from tests.mail.test_directory import bound, service
 from tests.mail.test_mailstore_units import folders, member
 from tests.waiting import until

@@ -21,15 +21,14 @@ from roles.accounts.lifecycle import handover_group
 from roles.common.site import Site
 from roles.mailstore.settings import MailstoreSettings
 from tests import clients, lmtp, remote
+from tests.access import WITHIN, settle
 from tests.clients import Account
-from tests.mail.test_access_ends import settle, works
+from tests.mail.test_access_ends import works
 from tests.mail.test_directory import GOOD, PERSON, bound, service
 from tests.mail.test_mailstore import LOGINS
 from tests.pages import Pages
 from tests.waiting import until
 
-WITHIN = 60
-"""Seconds after which a change in the directory counts at the latest."""
 SOON = 120
 """Seconds after which a store has given rights: `mailstore.units_refresh`, and its work."""
 FOLDERS = ("Đề án", "Đề án/2026", "Trash", "Junk")

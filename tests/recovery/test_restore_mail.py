@@ -24,8 +24,8 @@ from roles.base.settings import BaseSettings
 from roles.common.site import Site
 from roles.mailstore.settings import MailstoreSettings
 from tests import clients, lmtp, managesieve, remote
+from tests.access import settle
 from tests.backups import by_hand
-from tests.mail.test_access_ends import settle
 from tests.mail.test_directory import bound, service
 from tests.recovery.test_archive import LETTERS, Digests, content, put_letters, unit_entry
 from tests.recovery.test_handover import Newcomer, newcomers

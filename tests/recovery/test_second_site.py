@@ -11,8 +11,8 @@ from roles.backup.deploy import parts
 from roles.backup.targets import ON_CLIENT
 from roles.common.site import Site
 from tests import clients, remote
+from tests.access import settle
 from tests.backups import backup_of
-from tests.mail.test_access_ends import settle
 from tests.mail.test_directory import GOOD, bound, service, somebody
 from tests.recovery.test_archive import content
 from tests.recovery.test_handover import newcomers
