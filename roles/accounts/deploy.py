@@ -1,5 +1,7 @@
 """The role `accounts`, step by step."""
 
+import gc
+
 from gevent.threadpool import ThreadPoolExecutor  # type: ignore[import-untyped]
 from pyinfra.api.deploy import deploy
 
@@ -24,6 +26,8 @@ _TEXTS = f"{_LIB}/texts"
 _UNIT = "/etc/systemd/system/site-lifecycle.service"
 _PROGRAM = ("accounts/lifecycle.py", "accounts/notices.py", "directory/ldif.py")
 """What runs on the host, below `roles` here and there: nothing of it needs more than Debian has."""
+_ALLOCATIONS = 100_000
+"""So many new objects are no reason to look for garbage: 20,000 people are more, and all stay."""
 _BEHIND = 20
 """Seconds by which each further directory host acts later, so that one is enough."""
 
@@ -39,6 +43,7 @@ def accounts() -> None:
     )
     # Every directory host accepts changes; one of them makes ours, the others follow.
     if host == site.group("directory")[0]:
+        gc.set_threshold(_ALLOCATIONS)
         # By a thread of its own: meanwhile the host is asked what its directory holds.
         reading = ThreadPoolExecutor(1).submit(_attempt, site)
         in_step(
