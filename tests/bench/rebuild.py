@@ -1,6 +1,6 @@
 """How long a whole site is away: every host but the backup host is lost, and restored.
 
-Of a deployed lab, with whatever mail and people others have measured with. To make the machines is
+Of a deployed lab, with whatever mail others have measured with. To make the machines is
 not in it, here as little as in the first deploy that it stands beside.
 """
 
