@@ -34,6 +34,8 @@ def _no_collection() -> Iterator[None]:
     try:
         yield
     finally:
+        # Nor later, down to the end of the program: what was read stays.
+        gc.freeze()
         gc.enable()
 
 
