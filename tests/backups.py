@@ -9,6 +9,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
+import pytest
+
 from deploy import moments
 from roles.backup.deploy import clients, server
 from roles.backup.keeping import CONFIG, STATE
@@ -53,6 +55,13 @@ def by_hand(site: Site) -> Iterator[None]:
                 f"the end of {unit} on {host.name}, which the clock began",
                 300,
             )
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_clock(site: Site) -> Iterator[None]:
+    """`by_hand` for each module that imports it: no backup comes between, none is forgotten."""
+    with by_hand(site):
         yield
 
 

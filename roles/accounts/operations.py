@@ -28,13 +28,15 @@ _FEW = 3
 
 
 @contextmanager
-def _no_collection() -> Iterator[None]:
-    """Without looking for garbage, of which there is none yet: three times as fast with 20,000."""
+def _all_stays() -> Iterator[None]:
+    """Without looking for garbage, now or later: what is read stays down to the program's end.
+
+    Three times as fast with 20,000 people, and the end comes half a second sooner.
+    """
     gc.disable()
     try:
         yield
     finally:
-        # Nor later, down to the end of the program: what was read stays.
         gc.freeze()
         gc.enable()
 
@@ -96,7 +98,7 @@ class Planner:
             # Log-ins are written, too.
             plan = known.plan
         else:
-            with _no_collection():
+            with _all_stays():
                 plan = reconcile(self.registry, entries(found.splitlines()), self.target)
         self._compared = _Compared(written, found, plan)
         return plan

@@ -12,8 +12,10 @@ import pytest
 
 from roles.common.site import Site, SiteHost
 from tests import remote
-from tests.backups import OWNER, Keeper, another_keeper, by_hand
+from tests.backups import OWNER, Keeper, another_keeper, no_clock
 
+__all__ = ["no_clock"]
+"""A fixture."""
 _PACK = "find {folder} -path '*/data/*' -type f -printf '%s %p\\n' | sort -n | tail -1"
 
 
@@ -45,13 +47,6 @@ class Copy(Keeper):
         """Size and path of the largest file of its data."""
         size, path = self.shell(_PACK.format(folder=self.folder)).split()
         return int(size), path
-
-
-@pytest.fixture(scope="module", autouse=True)
-def no_clock(site: Site) -> Iterator[None]:
-    """No backup is going on while a repository is copied."""
-    with by_hand(site):
-        yield
 
 
 @pytest.fixture

@@ -18,9 +18,11 @@ from roles.backup.deploy import PORT, clients, parts, server
 from roles.backup.settings import BackupSettings
 from roles.common.site import Site, SiteHost
 from tests import remote
-from tests.backups import by_hand
+from tests.backups import no_clock
 from tests.waiting import until
 
+__all__ = ["no_clock"]
+"""A fixture."""
 _ASK = """
 import base64, json, ssl, sys, urllib.error, urllib.request
 class Stay(urllib.request.HTTPRedirectHandler):
@@ -51,13 +53,6 @@ _OK, _REDIRECT, _UNAUTHORIZED, _FORBIDDEN = 200, 300, 401, 403
 _REFUSED = {_UNAUTHORIZED, _FORBIDDEN}
 
 Request = tuple[str, str, str | None]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def no_clock(site: Site) -> Iterator[None]:
-    """No other backup comes between, and none is forgotten."""
-    with by_hand(site):
-        yield
 
 
 @pytest.fixture

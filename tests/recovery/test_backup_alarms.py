@@ -18,9 +18,9 @@ from roles.backup.deploy import MAINTENANCE, parts, server
 from roles.backup.settings import BackupSettings
 from roles.common.site import Site, SiteHost
 from tests import clients, remote
-from tests.backups import OWNER, Keeper, another_keeper
+from tests.backups import OWNER, Keeper, another_keeper, no_clock
 from tests.clients import Account
-from tests.recovery.test_backup import asked, no_clock, shell, snapshots, stored
+from tests.recovery.test_backup import asked, shell, snapshots, stored
 from tests.waiting import until
 
 __all__ = ["no_clock"]

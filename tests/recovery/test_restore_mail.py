@@ -25,12 +25,14 @@ from roles.common.site import Site
 from roles.mailstore.settings import MailstoreSettings
 from tests import clients, lmtp, managesieve, remote
 from tests.access import settle
-from tests.backups import by_hand
+from tests.backups import no_clock
 from tests.mail.test_directory import bound, service
 from tests.recovery.test_archive import LETTERS, Digests, content, put_letters, unit_entry
 from tests.recovery.test_handover import Newcomer, newcomers
 from tests.waiting import until
 
+__all__ = ["no_clock"]
+"""A fixture."""
 SCRIPT = 'require "fileinto";\r\nfileinto "Đề án";\r\n'
 TAKE = (
     "runuser -u vmail -- sh -c 'cd /usr/local/lib/site-backup &&"
@@ -38,13 +40,6 @@ TAKE = (
     " --known /var/lib/site-backup/mail/known.sqlite'"
 )
 THEN = "doveadm -f pager -o acl_ignore=yes -o mail_path={home}/mail"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def no_clock(site: Site) -> Iterator[None]:
-    """No other backup takes the stage, or is the last one."""
-    with by_hand(site):
-        yield
 
 
 @pytest.fixture
