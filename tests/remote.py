@@ -98,10 +98,14 @@ def modify(site: Site, ldif: str, told: SiteHost | None = None) -> None:
         ldif: the change, as `ldapmodify` reads it.
         told: the host; by default the first.
     """
-    hosts = site.group("directory")
-    told = told or hosts[0]
+    told = told or site.group("directory")[0]
     shell(site, told.address, f"ldapmodify {LDAP} >/dev/null", stdin=ldif)
-    for host in hosts:
+    followed(site, told)
+
+
+def followed(site: Site, told: SiteHost) -> None:
+    """Wait until all directory hosts know what one of them was told."""
+    for host in site.group("directory"):
         until(lambda at=host: in_step(site, told, at), f"the change at {host.name}")  # type: ignore[misc]
 
 

@@ -91,6 +91,23 @@ def changed(
         write(back or former)
 
 
+@contextmanager
+def within_a_question(site: Site, account: Account, **attributes: list[str]) -> Iterator[None]:
+    """Inside the block the directory says otherwise about the account, and nobody asks it.
+
+    Dovecot has forgotten the account, as it has somebody who has not logged in for a while.
+    """
+    with ExitStack() as stack:
+        for host in site.group("store", "front"):
+            stack.enter_context(remote.stopped(site, host.address, "site-access.service"))
+        # It is put back before anybody asks again.
+        stack.enter_context(changed(site, account, None, **attributes))
+        remote.followed(site, site.group("directory")[0])
+        for host in site.group("store", "front"):
+            remote.shell(site, host.address, f"doveadm auth cache flush {account.address}")
+        yield
+
+
 # -- sessions --------------------------------------------------------------------------------------
 
 
@@ -286,6 +303,20 @@ def test_a_service_that_is_switched_off_ends_within_a_minute(site: Site, account
 
 
 @pytest.mark.regulation("13")
+def test_a_service_that_was_given_and_taken_at_once_ends_within_a_minute(
+    site: Site, account: Account
+) -> None:
+    rest = ["imap", "sieve", "submission", "webmail", "lmtp"]
+    with changed(site, account, mailboxService=rest), ExitStack() as stack:
+        settle(site, account)
+        with within_a_question(site, account, mailboxService=[*rest, "pop3"]):
+            alive = stack.enter_context(sessions(site, account, "pop3"))
+        until(lambda: not alive(), "the end of the session", WITHIN)
+        settle(site, account)
+        assert refused(site, account) == {"pop3"}
+
+
+@pytest.mark.regulation("13")
 def test_a_former_password_opens_nothing_within_a_minute(site: Site, account: Account) -> None:
     settings = site.of(DirectorySettings)
     own, other = (hashed(text, settings) for text in (account.password, "Mat khau moi 2026"))
@@ -362,6 +393,22 @@ def test_a_unit_is_seen_soon_after_it_was_given_and_lost_on_a_live_session(
                 # A front may have acted a moment before the store, which then ends new ones, too.
                 settle(site, account)
                 until(lambda: not sees_the_unit(site, account), "the end of the right", WITHIN)
+
+
+@pytest.mark.regulation("12")
+def test_a_unit_that_was_given_and_taken_at_once_is_lost_on_a_live_session(
+    site: Site, account: Account, person: Callable[[str], Account]
+) -> None:
+    with ExitStack() as stack:
+        others = stack.enter_context(sessions(site, person("btt"), "imap"))
+        with within_a_question(site, account, mailboxGroup=[UNIT]):
+            client = stack.enter_context(clients.imap(site, account))
+            client.select_folder(unit_folders(client, site)[0], readonly=True)
+        until(lambda: not works(client.noop), "the end of the session", WITHIN)
+        settle(site, account)
+        assert not sees_the_unit(site, account)
+        # Of whom nothing changed, goes on.
+        assert others()
 
 
 @pytest.mark.regulation("12")

@@ -720,6 +720,39 @@ def test_every_change_is_in_the_audit_log(
     assert "reqStart: 2" in log
 
 
+@pytest.mark.regulation("12", "13")
+def test_dovecot_learns_what_was_given_from_the_log_and_no_more(
+    site: Site, somebody: Callable[..., tuple[str, str]]
+) -> None:
+    services, groups = ["imap", "pop3"], ["thu", "thu+file"]
+    dn, _ = somebody(mailboxService=services, mailboxGroup=groups)
+    with bound(site, *service(site, "accounts")) as accounts:
+        accounts.modify(
+            dn,
+            {
+                "mailboxGroup": [(MODIFY_REPLACE, [])],
+                "mailboxService": [(MODIFY_REPLACE, ["imap"])],
+                "userPassword": [(MODIFY_REPLACE, [HASH])],
+                "title": [(MODIFY_REPLACE, ["mailboxGroup:+ thu"])],
+            },
+        )
+    with bound(site, *service(site, "dovecot")) as dovecot:
+        dovecot.search("cn=accesslog", f"(reqDN={dn})", attributes=["*", "+"])
+        shown = [entry.entry_attributes_as_dict for entry in dovecot.entries]
+        assert {name for attributes in shown for name in attributes} == {
+            "entryCSN", "reqDN", "reqMod",
+        }  # fmt: skip
+        lines = {line for attributes in shown for line in attributes.get("reqMod", ())}
+        assert {line if isinstance(line, str) else line.decode() for line in lines} == {
+            *(f"mailboxService:+ {name}" for name in services),
+            *(f"mailboxGroup:+ {name}" for name in groups),
+            "mailboxService:= imap",
+        }
+        # Nor by guessing it in a filter.
+        assert found(dovecot, "cn=accesslog", "(reqMod=userPassword:*)") == {}
+        assert found(dovecot, "cn=accesslog", f"(&(reqDN={dn})(reqMod=title:*))") == {}
+
+
 def test_who_is_removed_has_no_rights_left(
     site: Site, somebody: Callable[..., tuple[str, str]]
 ) -> None:

@@ -61,6 +61,7 @@ class Directory:
 
     def __init__(self) -> None:
         self.kept: dict[str, tuple[str, dict[str, list[bytes]]]] = {}
+        self.log: list[dict[str, list[bytes]]] = []
         self.number = 0
         self.down = False
         self.asked: list[str] = []
@@ -78,6 +79,12 @@ class Directory:
             del self.made[dn]
         else:
             self.kept[dn] = (self._csn(), values)
+            self.log.append({
+                "entryCSN": [self._csn().encode()], "reqDN": [dn.encode()],
+                "reqMod": [
+                    f"{name}:= ".encode() + value for name in values for value in values[name]
+                ],
+            })  # fmt: skip
             self.made.setdefault(dn, f"{self._csn()[:14]}Z")
 
     def close(self) -> None:
@@ -88,6 +95,11 @@ class Directory:
         if self.down:
             raise DownError("down")
         return frozenset([self._csn()])
+
+    def changes(self, since: str) -> Iterator[dict[str, list[bytes]]]:
+        """What the log tells from a change on."""
+        self.asked.append("log")
+        return (change for change in self.log if change["entryCSN"][0].decode() >= since)
 
     def entries(self, condition: str = "") -> Iterator[tuple[str, dict[str, list[bytes]]]]:
         """Entries, all or those that changed since."""
@@ -253,8 +265,9 @@ def test_a_locked_account_is_forgotten_and_ended_once(world: World) -> None:
     world.directory.put(DN, entry(mailboxState=["locked"]))
     world.directory.asked.clear()
     assert world.round() == ["forget an@tinh.vn", "end an@tinh.vn"]
-    assert len(world.directory.asked) == 1
-    assert world.directory.asked[0].startswith("(entryCSN>=")
+    entries, log = world.directory.asked
+    assert entries.startswith("(entryCSN>=")
+    assert log == "log"
     assert world.round() == []
 
 
@@ -268,6 +281,79 @@ def test_who_was_let_in_and_locked_again_between_two_rounds_is_out(world: World)
         assert world.round() == []
         # And while nobody asked.
         world.begin()
+
+
+WIDER = {
+    "mailboxService": ["imap", "pop3", "sieve", "lmtp"],
+    "mailboxGroup": ["stttt", "stttt+file", "snv"],
+}
+
+
+@pytest.mark.parametrize("name", WIDER)
+@pytest.mark.parametrize("away", [False, True])
+def test_what_was_given_and_taken_between_two_rounds_is_lost(
+    world: World, name: str, away: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    if away:
+        world.begin()
+    world.directory.put(DN, entry(**{name: WIDER[name]}))
+    world.directory.put(DN, entry())
+    assert world.round() == ["forget an@tinh.vn", "end an@tinh.vn"]
+    what = {"mailboxService": "no sieve", "mailboxGroup": "left snv"}[name]
+    assert caplog.messages == [f"an@tinh.vn: {what}; sessions ended"]
+    # Nor is the same end noticed twice, with the next change or a reading of all.
+    world.directory.put(DN, entry(title=["A"]))
+    assert world.round() == []
+    assert world.round(seconds=access.EVERYTHING) == []
+
+
+def test_what_was_given_and_taken_is_noticed_by_a_reading_of_all_too(world: World) -> None:
+    world.directory.put(DN, entry(mailboxGroup=WIDER["mailboxGroup"]))
+    world.directory.put(DN, entry())
+    assert world.round(seconds=access.EVERYTHING) == ["forget an@tinh.vn", "end an@tinh.vn"]
+
+
+def test_who_has_what_was_given_stays(world: World) -> None:
+    world.directory.put(DN, entry(mailboxGroup=["stttt"], mailboxService=["imap"]))
+    world.directory.put(DN, entry())
+    assert world.round() == []
+
+
+@pytest.mark.parametrize(
+    ("always", "moment"),
+    [
+        # Nobody logs in to that.
+        ({"mailboxService": ["imap"]}, "lmtp"),
+        # Before the password was changed, it opened nothing else.
+        ({"mailboxService": ["webmail", "imap"], "pwdReset": ["TRUE"]}, "pop3"),
+        ({"mailboxService": ["webmail", "imap"], "pwdReset": ["TRUE"]}, "lmtp"),
+    ],
+)
+def test_what_opened_nothing_is_not_lost(
+    world: World, always: dict[str, list[str]], moment: str
+) -> None:
+    world.directory.put(DN, entry(**always))
+    world.round()
+    more = {"mailboxService": [*always["mailboxService"], moment]}
+    world.directory.put(DN, entry(**always | more))
+    world.directory.put(DN, entry(**always))
+    assert world.round() == []
+
+
+def test_what_was_given_and_taken_while_the_directory_was_being_read_is_lost(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The entry is known as it is now, and the log speaks of a change that is yet to be reached."""
+    world.directory.put(DN, entry(title=["A"]))
+    state = world.directory.state()
+    world.directory.put(DN, entry(mailboxGroup=WIDER["mailboxGroup"]))
+    world.directory.put(DN, entry())
+    with monkeypatch.context() as patched:
+        patched.setattr(world.directory, "state", lambda: state)
+        assert world.round() == []
+    assert world.round() == ["forget an@tinh.vn", "end an@tinh.vn"]
+    assert world.round() == []
 
 
 def test_what_is_of_no_concern_is_passed_over(world: World) -> None:
@@ -475,6 +561,44 @@ def test_from_which_change_on_something_is_new(
     before: set[str], after: set[str], since: str | None
 ) -> None:
     assert access.oldest(frozenset(before), frozenset(after)) == since
+
+
+def change(csn: str, *lines: str) -> dict[str, list[bytes]]:
+    """A change of somebody, as the log has it."""
+    return {
+        "entryCSN": [csn.encode()], "reqDN": [DN.encode()],
+        "reqMod": [line.encode() for line in lines],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("csn", "counts"), [(ONE, False), (LATER, True), (TWO, False), (TWO_LATER, False)]
+)
+def test_the_log_counts_from_one_state_to_the_next_for_each_host(csn: str, counts: bool) -> None:
+    found = access.given(
+        [change(csn, "mailboxGroup:+ snv")], frozenset((ONE, TWO)), frozenset((LATER, TWO))
+    )
+    assert found == ({DN.lower(): {"mailboxGroup": [b"snv"]}} if counts else {})
+
+
+def test_a_host_that_is_new_has_told_nothing_yet() -> None:
+    found = access.given([change(TWO, "mailboxGroup:+ snv")], frozenset((LATER,)),
+                         frozenset((LATER, TWO)))  # fmt: skip
+    assert found == {DN.lower(): {"mailboxGroup": [b"snv"]}}
+
+
+def test_what_was_given_is_read_from_the_log() -> None:
+    lines = (
+        "mailboxGroup:+ snv", "mailboxGroup:- stttt", "mailboxGroup:-", "mailboxGroup:=",
+        "mailboxService:= imap", "mailboxService:= pop3", "title:+ mailboxGroup:+ a",
+        "mailboxGroup:+ handover:1001", "mailboxGroupOther:+ a",
+    )  # fmt: skip
+    made = {"entryCSN": [LATER.encode()], "reqDN": [DN.encode()]}
+    assert access.given([change(LATER, *lines), made], frozenset((ONE,)), frozenset((LATER,))) == {
+        DN.lower(): {
+            "mailboxGroup": [b"snv", b"handover:1001"], "mailboxService": [b"imap", b"pop3"],
+        }
+    }  # fmt: skip
 
 
 # -- doveadm ---------------------------------------------------------------------------------------

@@ -10,13 +10,15 @@ the store that it left, and nowhere else: who has logged in since has the new on
 Every directory is followed on its own: Dovecot may have asked one that learnt of a change later
 than the others. What was known is kept on disk, so that a change during an outage of this program,
 of the directory or of Dovecot is acted upon after it; a change counts as known once it was acted
-upon.
+upon. A service or unit mailbox that was given and taken between two questions is in neither answer:
+each directory's own log of changes tells of it.
 """
 
 import argparse
 import contextlib
 import logging
 import os
+import re
 import socket
 import sqlite3
 import subprocess
@@ -45,7 +47,7 @@ _ANSWERS = 20
 _NOBODY = 68
 """What doveadm returns where an account has no session."""
 
-_BASE, _SUBTREE = 0, 2
+_BASE, _ONE_LEVEL, _SUBTREE = 0, 1, 2
 _ACCOUNT = "(objectClass=mailboxAccount)"
 _TOKEN = "(objectClass=appPassword)"  # noqa: S105 - a class of entries
 _ATTRIBUTES = (
@@ -53,6 +55,13 @@ _ATTRIBUTES = (
     "pwdChangedTime", "pwdReset", "pwdEndTime", "createTimestamp", "entryCSN",
 )  # fmt: skip
 _LOG_IN = frozenset(("active", "expiring"))
+_LOG = "cn=accesslog"
+"""Where a directory keeps every change that it went through, for `directory.audit_kept`."""
+_GIVEN = re.compile(rb"(mailboxService|mailboxGroup):[+=] (.+)")
+"""A value that a change gave, as the log writes it."""
+
+Values = dict[str, list[bytes]]
+"""Attributes of an entry, by their names."""
 
 log = logging.getLogger()
 
@@ -91,7 +100,7 @@ class Account(NamedTuple):
         return self._replace(services=frozenset()) if "" < self.ends <= now else self
 
 
-def account(dn: str, values: dict[str, list[bytes]], now: str) -> Account:
+def account(dn: str, values: Values, now: str) -> Account:
     """An entry as far as it concerns log-ins.
 
     Args:
@@ -124,6 +133,20 @@ def account(dn: str, values: dict[str, list[bytes]], now: str) -> Account:
         created=one("createTimestamp").upper(),
     )
     return known.at(now)
+
+
+def held(before: Account, after: Account, most: Account) -> Account:
+    """What an entry allowed before, or for a moment since.
+
+    Args:
+        before: the entry as it was known.
+        after: as it is now.
+        most: as it would be if nothing that was given since had been taken.
+    """
+    return before._replace(
+        services=before.services | (most.services - after.services),
+        groups=before.groups | (most.groups - after.groups),
+    )
 
 
 @dataclass(frozen=True)
@@ -318,12 +341,22 @@ class Directory:
         )
         return frozenset(value.decode() for value in values["contextCSN"])
 
-    def entries(self, condition: str = "") -> Iterator[tuple[str, dict[str, list[bytes]]]]:
+    def entries(self, condition: str = "") -> Iterator[tuple[str, Values]]:
         """Entries of mailboxes and of applications' passwords, one after the other."""
+        condition = f"(&(|{_ACCOUNT}{_TOKEN}){condition})"
+        yield from self._search(self.base, _SUBTREE, condition, _ATTRIBUTES)
+
+    def changes(self, since: str) -> Iterator[Values]:
+        """What its log tells of changes, from one number (CSN) on."""
+        names = ("entryCSN", "reqDN", "reqMod")
+        for _, values in self._search(_LOG, _ONE_LEVEL, f"(entryCSN>={since})", names):
+            yield values
+
+    def _search(
+        self, base: str, scope: int, condition: str, names: Sequence[str]
+    ) -> Iterator[tuple[str, Values]]:
         connection = self._connected()
-        number = connection.search(
-            self.base, _SUBTREE, f"(&(|{_ACCOUNT}{_TOKEN}){condition})", list(_ATTRIBUTES)
-        )
+        number = connection.search(base, scope, condition, list(names))
         while True:
             _, answer = connection.result(number, all=0)
             if not answer:
@@ -407,26 +440,40 @@ class Follower:
             for dn in self._knowledge.ended(uri, now)
             if (known := self._knowledge.get(uri, dn))
         }
-        seen = set()
+        seen, recent = set(), dict[str, Values]()
         for dn, values in found:
             seen.add(dn)
             after = account(dn, values, now)
             changed.pop(dn, None)
             if after != self._knowledge.get(uri, dn):
                 changed[dn] = after
+            if before and after.change >= (since or "").lower():
+                recent[dn] = values
         if everything:
             changed |= dict.fromkeys(self._knowledge.names(uri) - seen)
             self._read, self._moved = clock, False
+        most: dict[str, Account] = {}
+        if before and state != before:
+            # After the entries: slapd changes the entry first, then it writes the log.
+            gifts = given(self.directory.changes(since or min(before)), before, state)
+            for dn in gifts.keys() & recent.keys():
+                values = recent[dn]
+                more = {name: values.get(name, []) + new for name, new in gifts[dn].items()}
+                changed[dn], most[dn] = account(dn, values, now), account(dn, values | more, now)
         # At the first, everything is forgotten.
-        different = [] if before is None else list(self._differences(changed))
+        different = [] if before is None else list(self._differences(changed, most))
         return News(state, changed, different, first=before is None)
 
-    def _differences(self, changed: dict[str, Account | None]) -> Iterator[Difference]:
+    def _differences(
+        self, changed: dict[str, Account | None], most: dict[str, Account]
+    ) -> Iterator[Difference]:
         def present(dn: str) -> Account | None:
             return changed.get(dn) or self._knowledge.get(self.directory.uri, dn)
 
         for dn, after in changed.items():
             before = self._knowledge.get(self.directory.uri, dn)
+            if before and after and dn in most:
+                before = held(before, after, most[dn])
             for difference in differences(before, after, self._stores):
                 person = present(difference.user)
                 yield replace(difference, user=person.user) if person else difference
@@ -436,6 +483,31 @@ class Follower:
         uri = self.directory.uri
         if news.changed or self._knowledge.state(uri) != news.state:
             self._knowledge.keep(uri, news.state, news.changed)
+
+
+def given(
+    changes: Iterable[Values], before: frozenset[str], after: frozenset[str]
+) -> dict[str, Values]:
+    """Services and unit mailboxes that were given between two states of a directory.
+
+    Args:
+        changes: what its log tells.
+        before: the last change of each directory host then.
+        after: the same now; what came since is another question's.
+
+    Returns:
+        Values by the DN of the entry and the name of the attribute.
+    """
+    former, latter = ({csn.split("#")[2]: csn for csn in state} for state in (before, after))
+    result: dict[str, Values] = {}
+    for change in changes:
+        csn = change["entryCSN"][0].decode()
+        host = csn.split("#")[2]
+        if former.get(host, "") < csn <= latter.get(host, ""):
+            for line in filter(None, map(_GIVEN.fullmatch, change.get("reqMod", ()))):
+                entry = result.setdefault(change["reqDN"][0].decode().lower(), {})
+                entry.setdefault(line[1].decode(), []).append(line[2])
+    return result
 
 
 def oldest(before: frozenset[str], after: frozenset[str]) -> str | None:
