@@ -9,7 +9,7 @@ from pyinfra.api.operation import OperationMeta, operation
 from pyinfra.context import host
 
 from roles.common.facts import Packages
-from roles.common.files import ConfigFile, configure
+from roles.common.files import configure, template
 from roles.common.plan import announced, say
 from roles.common.site import Site, SiteHost
 
@@ -30,15 +30,15 @@ class Needed:
     names: Sequence[str]
     debconf: Sequence[str] = ()
     """Answers to the packages' questions, as `debconf-set-selections` reads them."""
-    files: Sequence[ConfigFile] = ()
-    """What packages read when they are installed."""
+    templates: Sequence[tuple[str, str]] = ()
+    """Files that packages read when they are installed: the role and the path of each."""
 
     def __or__(self, other: "Needed") -> "Needed":
         """Both, each thing once."""
         return Needed(
             tuple(dict.fromkeys((*self.names, *other.names))),
             tuple(dict.fromkeys((*self.debconf, *other.debconf))),
-            (*self.files, *other.files),
+            (*self.templates, *other.templates),
         )
 
 
@@ -74,8 +74,9 @@ def packages(needed: Needed, *, name: str) -> OperationMeta:
         needed: which, and what they ask and read.
         name: the operation's name in the plan.
     """
-    if needed.files:
-        configure(needed.files, name=f"{name}: what they read when they are installed")
+    if needed.templates:
+        files = [template(role, path) for role, path in needed.templates]
+        configure(files, name=f"{name}: what they read when they are installed")
     return _packages(names=list(needed.names), debconf=list(needed.debconf), name=name)
 
 

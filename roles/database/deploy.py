@@ -20,8 +20,8 @@ _DROPIN = f"/etc/systemd/system/{_UNIT}.d/site.conf"
 
 def needed(_site: Site, _host: SiteHost) -> Needed:
     """Packages, and how PostgreSQL creates its cluster when it is installed."""
-    how = template("database", "/etc/postgresql-common/createcluster.d/site.conf")
-    return Needed(["postgresql-17"], files=[how])
+    how = ("database", "/etc/postgresql-common/createcluster.d/site.conf")
+    return Needed(["postgresql-17"], templates=[how])
 
 
 @deploy("Database")

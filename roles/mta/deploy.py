@@ -17,6 +17,8 @@ _UNIT = "/etc/systemd/system/postfix.service.d/site.conf"
 _SPF = "/etc/postfix-policyd-spf-python/policyd-spf.conf"
 _LIMITS = "/etc/policyd-rate-limit.yaml"
 _UNITS = "/etc/systemd/system"
+_LIMITS_UNIT = ("mta", f"{_UNITS}/policyd-rate-limit.service")
+"""How the sending limits run."""
 _POLICY_SERVICES = ["postfix-policyd-spf-python", "stunnel4"]
 """SPF; the way to the stores' quota services."""
 _LOOKUPS = {"mailhost", "further", "list"}
@@ -35,13 +37,8 @@ def needed(_site: Site, host: SiteHost) -> Needed:
             *(["policyd-rate-limit"] if host.serves("front") else []),
         ],
         # policyd-rate-limit's own unit logs in an obsolete way, of which systemd would complain.
-        files=[_limits_unit()] if host.serves("front") else [],
+        templates=[_LIMITS_UNIT] if host.serves("front") else [],
     )  # fmt: skip
-
-
-def _limits_unit() -> ConfigFile:
-    """How the sending limits run."""
-    return template("mta", f"{_UNITS}/policyd-rate-limit.service")
 
 
 @deploy("Mta")
@@ -123,7 +120,7 @@ def _lists() -> None:
 
 def _sending_limits(names: dict[str, Any]) -> None:
     """What Postfix asks before an official's letter is taken: how much he has sent."""
-    unit = _limits_unit()
+    unit = template(*_LIMITS_UNIT)
     clean = [
         template("mta", f"{_UNITS}/policyd-rate-limit-clean.{kind}")
         for kind in ("service", "timer")

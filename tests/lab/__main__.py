@@ -27,7 +27,13 @@ def parser() -> argparse.ArgumentParser:
     )
     result = argparse.ArgumentParser(prog="python -m tests.lab", description=__doc__)
     commands = result.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    commands.add_parser("up", parents=[common], help="make and start what is not there")
+    up = commands.add_parser("up", parents=[common], help="make and start what is not there")
+    up.add_argument(
+        "--prepared",
+        action="store_true",
+        default=bool(os.environ.get("LAB_PREPARED")),
+        help="make hosts on which the packages are installed already",
+    )
     down = commands.add_parser("down", parents=[common], help="remove all of the instance")
     down.add_argument("--keep", action="store_true", help="keep the base image for the next up")
     commands.add_parser("status", parents=[common], help="exit 0 when all hosts run, else 3")
@@ -51,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
     lab = LabInstance(site, options.instance)
     match options.command:
         case "up":
-            lab.up()
+            lab.up(options.prepared)
         case "down":
             lab.down(options.keep)
         case "status":

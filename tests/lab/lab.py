@@ -23,6 +23,8 @@ from tests.lab.keys import PUBLIC_KEY, File, Keys, tar
 from tests.lab.machine import STORAGE
 from tests.lab.outside.site import OUTSIDE, Outside, outside_of
 from tests.lab.podman import Podman, processes, remove_all, stop_holder
+from tests.lab.prepared import ensure as prepared_images
+from tests.lab.prepared import packages_of
 from tests.lab.progress import say, step
 from tests.waiting import until
 
@@ -206,8 +208,12 @@ class LabInstance:
 
     # Making
 
-    def up(self) -> bool:
-        """Make and start what is not there, deploy `outside1`; return whether anything changed."""
+    def up(self, prepared: bool = False) -> bool:
+        """Make and start what is not there, deploy `outside1`; return whether anything changed.
+
+        Args:
+            prepared: make hosts on which the packages are installed already.
+        """
         found = machine.inspect()
         machine.require(found)
         with exclusive():
@@ -216,13 +222,13 @@ class LabInstance:
             machine.allow_inotify()
             for name in self.site.of(BaseSettings).admins:
                 self.keys.person(name)
-            made = self._make()
+            made = self._make(prepared)
         changed = self._deploy_outside()
         if not made and not changed:
             say(f"lab: {self.name} is up; nothing changed")
         return made or changed
 
-    def _make(self) -> bool:
+    def _make(self, prepared: bool) -> bool:
         found = self.found()
         self._check_owner(found)
         todo = work(self.containers, found, self.keys)
@@ -235,10 +241,11 @@ class LabInstance:
                 self._remove_containers(todo.remove)
         if todo.create:
             base = image.ensure(self.podman)
+            images = prepared_images(self.podman, base, packages_of(self.site)) if prepared else {}
             self._ensure_network()
             with step(f"making {' '.join(container.host for container in todo.create)}"):
                 for container in todo.create:
-                    self._create(container, base)
+                    self._create(container, images.get(container.host, base))
         self._start([*todo.start, *[container.name for container in todo.create]])
         return True
 
@@ -285,9 +292,9 @@ class LabInstance:
             bridge = ["ip", "link", "delete", network["network_interface"]]
             subprocess.run(bridge, capture_output=True, check=False)
 
-    def _create(self, container: Container, base: str) -> None:
+    def _create(self, container: Container, image_name: str) -> None:
         self.keys.forget(container.address)
-        self.podman.run(*create_arguments(container, self.name, base))
+        self.podman.run(*create_arguments(container, self.name, image_name))
         hosts = f"127.0.0.1 localhost\n{container.address} {container.fqdn} {container.host}\n"
         files = {
             **self.keys.host_files(container.host),

@@ -6,14 +6,16 @@ import json
 import tarfile
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from roles.common import secrets
 from roles.common.errors import SiteError
+from roles.common.packages import Needed
 from roles.common.site import ROOT, load
-from tests.lab import image, info, lab, machine
+from tests.lab import image, info, lab, machine, prepared
 from tests.lab.__main__ import parser
 from tests.lab.keys import File, Keys, tar
 from tests.lab.lab import LABEL, Container, LabInstance, create_arguments, network_arguments, work
@@ -32,7 +34,8 @@ from tests.lab.machine import (
     require,
 )
 from tests.lab.outside.site import OUTSIDE, outside_of, serial, with_outside
-from tests.lab.podman import settings
+from tests.lab.podman import Podman, settings
+from tests.lab.prepared import packages_of
 
 ORDINARY = Machine(
     root=True,
@@ -467,3 +470,36 @@ def test_a_limit_of_watches_that_stays_low_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(SiteError, match=r"128, and cannot be written: .*; expected at least"):
         allow_inotify(Fixed(setting))
     assert setting.read_text() == "128\n"
+
+
+def test_hosts_are_prepared_with_what_reads_nothing_of_the_site_when_it_is_installed() -> None:
+    wanted = {host: set(needed.names) for host, needed in packages_of(load("local")).items()}
+    assert wanted["outside1"] > {"unbound", "openssh-server"}
+    assert wanted["mx1"] > {"postfix", "clamav-daemon", "openssh-server"}
+    assert wanted["front1"] > {"postfix", "roundcube-core"}
+    # PostgreSQL creates its cluster as a file says, and one unit stands before its package's own.
+    assert not {"postgresql-17", "policyd-rate-limit"} & wanted["front1"]
+    assert "clamav-daemon" not in wanted["front1"]
+
+
+def test_hosts_of_a_kind_share_an_image_that_is_built_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    known, built = {"base"}, []
+
+    class Storage:
+        def run(self, *words: str, **_: Any) -> Any:
+            return SimpleNamespace(stdout="sha256:1\n", returncode=words[-1] not in known)
+
+    def build(_podman: Any, _base: str, name: str, _needed: Needed) -> None:
+        built.append(name)
+        known.add(name)
+
+    monkeypatch.setattr(prepared, "_build", build)
+    wanted = {"mx1": Needed(["postfix"]), "mx2": Needed(["postfix"]), "store1": Needed(["age"])}
+    podman = cast(Podman, Storage())
+    images = prepared.ensure(podman, "base", wanted)
+    assert images["mx1"] == images["mx2"] != images["store1"]
+    assert sorted(built) == sorted({images["mx1"], images["store1"]})
+    assert prepared.ensure(podman, "base", wanted) == images
+    assert len(built) == 2

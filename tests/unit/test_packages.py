@@ -1,19 +1,14 @@
 """What the roles need of Debian, all at once."""
 
-import pytest
-
-from roles.common import files
 from roles.common.packages import Needed, needed_by
 from roles.common.site import load, roles_of
 
 SITE = load("local")
 
 
-def needed(monkeypatch: pytest.MonkeyPatch, name: str) -> Needed:
+def needed(name: str) -> Needed:
     """What a host of the lab needs."""
     host = SITE.hosts[name]
-    monkeypatch.setattr(files, "current_site", lambda: SITE)
-    monkeypatch.setattr(files, "current_host", lambda: host)
     return needed_by(roles_of(host), SITE, host)
 
 
@@ -22,11 +17,9 @@ def test_what_two_roles_need_is_named_once() -> None:
     assert both == Needed(("slapd", "python3", "age"), ("a", "b"))
 
 
-def test_a_host_gets_what_its_roles_need(monkeypatch: pytest.MonkeyPatch) -> None:
-    front, mx, store = (
-        set(needed(monkeypatch, name).names) for name in ("front1", "mx1", "store1")
-    )
-    backup = set(needed(monkeypatch, "backup1").names)
+def test_a_host_gets_what_its_roles_need() -> None:
+    front, mx, store = (set(needed(name).names) for name in ("front1", "mx1", "store1"))
+    backup = set(needed("backup1").names)
     assert backup > {"restic-rest-server", "slapd"}
     assert "restic" in backup & front
     assert "restic-rest-server" not in front | mx | store
@@ -35,10 +28,8 @@ def test_a_host_gets_what_its_roles_need(monkeypatch: pytest.MonkeyPatch) -> Non
     assert "dovecot-lmtpd" in store - front
 
 
-def test_what_packages_read_comes_along(monkeypatch: pytest.MonkeyPatch) -> None:
-    front, mx = (
-        {file.path for file in needed(monkeypatch, name).files} for name in ("front1", "mx1")
-    )
+def test_what_packages_read_comes_along() -> None:
+    front, mx = ({path for _, path in needed(name).templates} for name in ("front1", "mx1"))
     # PostgreSQL creates its cluster when it is installed; the other's own unit would complain.
     assert front == {
         "/etc/postgresql-common/createcluster.d/site.conf",

@@ -14,6 +14,17 @@ from roles.common.site import current_site
 from tests.lab.outside import foreign
 from tests.lab.outside.site import outside_of, serial
 
+NEEDED = POSTFIX | Needed(
+    [
+        "bind9-utils",  # named-checkzone
+        "dovecot-imapd",
+        "dovecot-lmtpd",
+        "postfix-pcre",
+        "ssl-cert",  # a self-signed certificate: what most of the Internet's MX have
+        "unbound",
+    ]
+)
+"""What it needs of Debian."""
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -52,20 +63,7 @@ def outside() -> None:
     site = current_site()
     here = outside_of(site)
 
-    packages(
-        POSTFIX
-        | Needed(
-            [
-                "bind9-utils",  # named-checkzone
-                "dovecot-imapd",
-                "dovecot-lmtpd",
-                "postfix-pcre",
-                "ssl-cert",  # a self-signed certificate: what most of the Internet's MX have
-                "unbound",
-            ]
-        ),
-        name="Packages",
-    )
+    packages(NEEDED, name="Packages")
 
     unit = configure(
         [_file("/etc/systemd/system/second-address.service")],
