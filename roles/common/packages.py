@@ -91,7 +91,16 @@ def _packages(names: list[str], debconf: list[str]) -> Generator[StringCommand, 
     say(f"to install: {' '.join(missing) or '(unfinished work)'}")
     for answer in debconf:
         yield StringCommand(f"echo '{answer}' | debconf-set-selections")
-    yield StringCommand(
+    yield StringCommand(installation(missing))
+
+
+def installation(names: Iterable[str]) -> str:
+    """The command for a shell of root's that installs packages and starts none of their services.
+
+    Args:
+        names: the packages.
+    """
+    return (
         "printf '#!/bin/sh\\nexit 101\\n' > /usr/sbin/policy-rc.d.site"
         " && chmod 755 /usr/sbin/policy-rc.d.site"
         " && ln -sfn policy-rc.d.site /usr/sbin/policy-rc.d"
@@ -100,6 +109,6 @@ def _packages(names: list[str], debconf: list[str]) -> Generator[StringCommand, 
         " && dpkg --configure -a --force-confdef --force-confold >&2"
         f" && {{ test -n \"$(find /var/lib/apt/lists -maxdepth 1 -name '*Packages*' "
         f'-cmin -{_FRESH_MINUTES} -print -quit)" || {_APT} update; }}'
-        f" && {_APT} install {' '.join(missing)}"
+        f" && {_APT} install {' '.join(names)}"
         "; result=$?; rm -f /usr/sbin/policy-rc.d /usr/sbin/policy-rc.d.site; exit $result"
     )

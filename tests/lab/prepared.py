@@ -1,18 +1,18 @@
 """Images of hosts whose packages are installed: for labs that are not about the installation.
 
-Two dozen hosts would install what six differ in, each a minute of this machine's two processors.
-A site may do the same: packages are what a template of its virtual machines holds.
+Their hosts are of a few kinds; each kind is installed once, by the command of a deploy. A site may
+do the same: packages are what a template of its virtual machines holds.
 """
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import reduce
 from operator import or_
 
 from roles.base.deploy import PACKAGES
-from roles.common.packages import Needed, needed_by
+from roles.common.packages import Needed, installation, needed_by
 from roles.common.site import Site, roles_of
 from tests.lab.outside.deploy import NEEDED
 from tests.lab.outside.site import OUTSIDE
@@ -22,14 +22,9 @@ from tests.lab.progress import step
 REPOSITORY = "localhost/tiengiang-lab-packages"
 _AT_A_TIME = 2
 """Installations; each is one process, mostly."""
-_INSTALL = r"""
-printf '#!/bin/sh\nexit 101\n' > /usr/sbin/policy-rc.d
-chmod 755 /usr/sbin/policy-rc.d
+_PREPARE = """
 debconf-set-selections
-export DEBIAN_FRONTEND=noninteractive
-apt-get -q -y --no-install-recommends -o Dpkg::Options::=--force-unsafe-io \
-    -o APT::Keep-Downloaded-Packages=0 install "$@"
-rm /usr/sbin/policy-rc.d
+({installation})
 # A host's own, which systemd makes at its first start.
 : > /etc/machine-id
 rm -f /var/lib/dbus/machine-id
@@ -72,7 +67,7 @@ def ensure(podman: Podman, base: str, wanted: Mapping[str, Needed]) -> dict[str,
 
 
 def _image(base: str, needed: Needed) -> str:
-    inputs = json.dumps([base, _INSTALL, sorted(needed.names), sorted(needed.debconf)])
+    inputs = json.dumps([base, _script(needed), sorted(needed.debconf)])
     return f"{REPOSITORY}:{hashlib.sha256(inputs.encode()).hexdigest()[:12]}"
 
 
@@ -86,12 +81,12 @@ def _build(podman: Podman, base: str, image: str, needed: Needed) -> None:
     podman.run("rm", "--force", "--ignore", name)
     podman.run(
         "run", "--interactive", f"--name={name}", "--network=host", base,
-        "sh", "-euc", _INSTALL, "install", *sorted(needed.names),
-        stdin=_lines(needed.debconf),
+        "sh", "-euc", _script(needed),
+        stdin="".join(f"{answer}\n" for answer in needed.debconf).encode(),
     )  # fmt: skip
     podman.run("commit", "--quiet", name, image)
     podman.run("rm", name)
 
 
-def _lines(words: Iterable[str]) -> bytes:
-    return "".join(f"{word}\n" for word in words).encode()
+def _script(needed: Needed) -> str:
+    return _PREPARE.format(installation=installation(sorted(needed.names)))
